@@ -1,0 +1,337 @@
+/**
+ * What a connector is. One folder per system, the same file names in each (settings.ts, types.ts, errors.ts,
+ * source.ts, target.ts, …). It knows drivers and this file; nothing of Temporal, HTTP or Godwit's metadata.
+ * `test/conformance/` is the specification in executable form. An ability a system lacks is an absent method.
+ *
+ * The way one row travels: `Source.read` yields Batches of the plan's format → a transform (none, columnar or rows)
+ * yields Batches in a format the target takes → `Target.write` makes them and their checkpoint durable together.
+ */
+import type { LogicalType, Row } from './types.ts';
+
+export type SystemName = 'postgres' | 'files';
+
+/** `parquet`, `csv` and `ndjson` towards a file target are finished part files (`FileBatch`). */
+export type Format = 'pg-binary' | 'pg-text' | 'csv' | 'ndjson' | 'parquet' | 'rows';
+export type Lane = 'direct' | 'columnar' | 'rows';
+export type Mode = 'replace' | 'dumping';
+
+export type TableName = { readonly schema: string; readonly name: string };
+export const tableText = (name: TableName): string => (name.schema ? `${name.schema}.${name.name}` : name.name);
+
+/** A named pre-flight check. `fix` says what to do, in words a user can act on. */
+export type Check = {
+  readonly name: string;
+  readonly outcome: 'pass' | 'warn' | 'fail';
+  readonly detail: string;
+  readonly fix?: string;
+};
+
+export type TableKind = 'table' | 'partitioned' | 'view' | 'materialized view' | 'foreign';
+
+export type TableSummary = {
+  readonly name: TableName;
+  readonly kind: TableKind;
+  /** Estimates, from statistics: never a count. -1 when unknown. */
+  readonly rows: number;
+  readonly bytes: number;
+  /** May this login read it? */
+  readonly readable: boolean;
+};
+
+export type Column = {
+  readonly name: string;
+  readonly type: LogicalType;
+  /** The system's own spelling, complete: `numeric(12,2)`, `shop.mood`. */
+  readonly native: string;
+  readonly nullable: boolean;
+  readonly generated?: boolean;
+  readonly comment?: string;
+};
+
+/** A table as its source describes it. Plain JSON. */
+export type Table = {
+  readonly system: SystemName;
+  readonly name: TableName;
+  readonly kind: TableKind;
+  readonly columns: readonly Column[];
+  /** Columns of the primary key, or of a unique key over not-null columns; empty when there is none. */
+  readonly key: readonly string[];
+  readonly rows: number;
+  readonly bytes: number;
+  /** Tables its foreign keys point to (within the source). */
+  readonly references: readonly TableName[];
+  /** Changes whenever columns, types or the storage generation change (decisions 7 and 16). */
+  readonly fingerprint: string;
+  /** What only a target of the same system understands: index and constraint definitions, sequences, user types … */
+  readonly extras?: unknown;
+};
+
+// ── Source ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** A resumable part of a table. `bounds` is the connector's own JSON; it may hold key values, so it is stored sealed. */
+export type Chunk = {
+  /** From 1, in the order found. */
+  readonly id: number;
+  /** `all`: the whole table. `blocks` needs the run's snapshot: when that is lost the table starts again. */
+  readonly kind: 'all' | 'keys' | 'blocks';
+  readonly bounds: unknown;
+  /** Estimated rows. */
+  readonly rows: number;
+};
+
+export type ChunkSize = { readonly rows: number; readonly bytes: number };
+
+/** How a source shows a column's value in the bytes: as it is, in its text form, or as JSON text. */
+export type Shape = 'native' | 'text' | 'json';
+
+/** What happens to a value the target type cannot hold (`checked` columns). */
+export type Misfit = 'stop' | 'null' | 'clamp' | 'text' | 'quarantine';
+
+export type ReadColumn = {
+  readonly name: string;
+  readonly shape: Shape;
+  /**
+   * Set for `checked` columns: the source marks or mends values outside of what the target's type holds. `range` is
+   * years 1–9999 and finite for dates and times, finite for decimals.
+   */
+  readonly guard?: { readonly misfit: Misfit };
+};
+
+/** A filter the source evaluates itself (decision 20): nothing else may be pushed. */
+export type Predicate = {
+  readonly column: string;
+  readonly op: '=' | 'in' | '<' | '<=' | '>' | '>=' | 'is null' | 'is not null';
+  readonly values: readonly (string | number | boolean)[];
+};
+
+export type Selection = {
+  readonly columns: readonly ReadColumn[];
+  readonly where?: readonly Predicate[];
+};
+
+/** A point in time to read from. `chunk` = every chunk reads its own moment. */
+export type SnapshotRef =
+  | { readonly consistency: 'snapshot'; readonly token: string }
+  | { readonly consistency: 'chunk' };
+
+/** Held by one process for a whole run; readers anywhere use its token. Dispose ends it. */
+export interface Snapshot extends AsyncDisposable {
+  readonly token: string;
+  /** Where the source was (an LSN …): a change stream can start here. */
+  readonly position: string;
+  /** The source's clock. */
+  readonly takenAt: string;
+  readonly consistency: 'snapshot' | 'chunk';
+  /** Settles (rejects with SNAPSHOT_LOST) when the snapshot is gone before it was disposed. */
+  readonly lost: Promise<never>;
+}
+
+export type Read = Selection & {
+  readonly snapshot: SnapshotRef;
+  readonly format: Format;
+  /** Upper bounds of one Batch. Memory is bounded by bytes. */
+  readonly batch: { readonly rows: number; readonly bytes: number };
+  readonly signal: AbortSignal;
+};
+
+/** Bytes of the stream's format. Not aligned to rows; `rows` only on the last one, for the whole stream. */
+export type BytesBatch = { readonly kind: 'bytes'; readonly bytes: readonly Uint8Array[]; readonly rows?: number };
+export type RowsBatch = { readonly kind: 'rows'; readonly rows: readonly Row[] };
+/** A finished part file in the worker's spool, to be moved or uploaded; the taker removes it. */
+export type FileBatch = {
+  readonly kind: 'file';
+  readonly path: string;
+  /** Hive folders below the table, `''` without partitions: `year=2024/month=05`. */
+  readonly partition: string;
+  readonly rows: number;
+  readonly bytes: number;
+};
+export type Batch = BytesBatch | RowsBatch | FileBatch;
+
+export interface Source extends AsyncDisposable {
+  readonly system: SystemName;
+  readonly formats: readonly Format[];
+  /** The same for two addresses of one database (decision 4). */
+  identity(): Promise<string>;
+  check(): Promise<Check[]>;
+  tables(): Promise<TableSummary[]>;
+  /** Throws TABLE_MISSING, PRIVILEGE_MISSING. */
+  describe(name: TableName): Promise<Table>;
+  /** Describes many at once, in as few queries as possible; a table that fails is an error in its place. */
+  describeAll(names: readonly TableName[]): Promise<(Table | Error)[]>;
+  open(): Promise<Snapshot>;
+  /**
+   * Chunks in order, found as they are asked for; together they cover every row exactly once under one snapshot.
+   * `after`: goes on behind that chunk. Never scans the table twice; a table below one chunk's size costs no query.
+   */
+  split(table: Table, options: SplitOptions): AsyncIterable<Chunk>;
+  /**
+   * The chunk's rows. Before and after it compares the table's fingerprint (SOURCE_CHANGED). Throws SNAPSHOT_LOST when
+   * the token is gone. Iteration is the back-pressure; leaving the loop or the signal ends the server's work.
+   */
+  read(table: Table, chunk: Chunk, want: Read): AsyncIterable<Batch>;
+  /** The formats this table's columns can be read in byte-for-byte for a target of the same system and version. */
+  exactFormats(table: Table, columns: readonly string[], target: Target): readonly Format[];
+}
+
+export type SplitOptions = {
+  readonly size: ChunkSize;
+  readonly snapshot: SnapshotRef;
+  readonly after?: Chunk;
+  readonly where?: readonly Predicate[];
+  readonly signal: AbortSignal;
+};
+
+// ── Target ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** How a target takes one source column. `refused` carries the reason for the plan's error. */
+export type Fit =
+  | {
+      readonly fit: 'exact' | 'checked';
+      readonly shape: Shape;
+      /** The type as it arrives after shaping. */
+      readonly type: LogicalType;
+      /** The target's own spelling of the column type. */
+      readonly native: string;
+      /** Something a reader of the plan should know: "numeric without precision is written as text". */
+      readonly note?: string;
+    }
+  | { readonly fit: 'refused'; readonly reason: string };
+
+export type PlanColumn = {
+  /** Column at the source; absent for a constant. */
+  readonly from?: string;
+  /** Column at the target. */
+  readonly name: string;
+  readonly shape: Shape;
+  readonly type: LogicalType;
+  readonly native: string;
+  readonly nullable: boolean;
+  readonly fit: 'exact' | 'checked';
+  readonly misfit: Misfit;
+  /** Text form of the same value in every row (`migration_snapshot_date`). */
+  readonly constant?: string;
+};
+
+export type Partition = { readonly column: string; readonly format: 'datetime' | 'int' | 'str' };
+
+/**
+ * The unit of work: one table going to one target (decision 2), everything a target must know. Plain JSON, frozen in
+ * the run; the same for every attempt.
+ */
+export type Work = {
+  readonly installation: string;
+  readonly jobUid: string;
+  /** Godwit's run id, unique in the installation. */
+  readonly run: string;
+  /** The target's name in the job. */
+  readonly target: string;
+  readonly mode: Mode;
+  readonly source: Table;
+  readonly name: TableName;
+  readonly columns: readonly PlanColumn[];
+  /** Target columns of the primary key; empty when there is none. */
+  readonly key: readonly string[];
+  /** Raised when the table starts again from nothing (decision 7); names the staging. */
+  readonly generation: number;
+  readonly existing: 'refuse' | 'adopt' | 'overwrite';
+  readonly swap: 'rename' | 'delete-insert';
+  /** The one instant of a dumping run. */
+  readonly snapshotDate?: string;
+  readonly partition?: Partition;
+  readonly lane: Lane;
+  readonly readFormat: Format;
+  readonly writeFormat: Format;
+};
+
+export type Counts = {
+  readonly read: number;
+  readonly written: number;
+  readonly filtered: number;
+  readonly quarantined: number;
+  readonly bytes: number;
+};
+
+/** What `claim` found and took. A claim outlived by a newer one writes nothing (FENCED). */
+export type Claim = {
+  readonly chunk: Chunk;
+  readonly epoch: number;
+  /** Set when an earlier attempt made the chunk durable: there is nothing left to do. */
+  readonly done?: Counts;
+};
+
+/** A row that cannot be written: sealed by the caller before it is stored. */
+export type BadRow = {
+  /** Within the chunk, from 0. */
+  readonly ordinal: number;
+  readonly row: Row;
+  readonly column?: string;
+  /** The target's own code (SQLSTATE …). */
+  readonly native?: string;
+  readonly reason: string;
+};
+
+export type WriteOptions = {
+  readonly signal: AbortSignal;
+  /** Called before the commit that leaves these rows out; throws to refuse (threshold passed). Rows lane only. */
+  readonly quarantine: (rows: readonly BadRow[]) => Promise<void>;
+  /** Called now and then with totals so far, for progress. */
+  readonly progress?: (so: { readonly rows: number; readonly bytes: number }) => void;
+};
+
+export type Checkpoint = {
+  readonly chunk: Chunk;
+  readonly epoch: number;
+  readonly done: boolean;
+  readonly counts: Counts;
+};
+
+export type Published = {
+  /** Things that could not be carried and that a reader of the run must see (a missing foreign key, a NOT VALID one). */
+  readonly notes: readonly string[];
+};
+
+export interface Target extends AsyncDisposable {
+  readonly system: SystemName;
+  /** Formats `write` takes. */
+  readonly formats: readonly Format[];
+  /** In bytes of UTF-8; the planner refuses longer names. */
+  readonly nameLimit: number;
+  identity(): Promise<string>;
+  check(): Promise<Check[]>;
+  /** Pure: how each column of a source table would be held here. Same order as `table.columns`. */
+  fit(table: Table): readonly Fit[];
+  /** The table of that name as it is now, or undefined. `owner` = job_uid when Godwit made it; `empty` when it has no row. */
+  describe(name: TableName): Promise<ExistingTable | undefined>;
+  /** Plan-time refusals that need the target's own state: ownership, other columns, what a swap cannot carry. */
+  refusals(work: Work): Promise<readonly GodwitErrorLike[]>;
+  /** Idempotent: takes ownership, makes schema, user types and the staging of this generation. */
+  prepare(work: Work): Promise<void>;
+  /** Raises the chunk's epoch, ending an older attempt that still sits on it; says what is durable already. */
+  claim(work: Work, chunk: Chunk): Promise<Claim>;
+  /**
+   * Data and checkpoint durable together, or neither. Never trusts an unknown COMMIT: reads the checkpoint instead.
+   * Throws FENCED when the epoch has moved on, VALUE_REFUSED on data errors (the caller may go to the rows lane).
+   */
+  write(work: Work, claim: Claim, batches: AsyncIterable<Batch>, options: WriteOptions): Promise<Counts>;
+  /** Idempotent: keys and indexes on the staging, statistics; the table is complete but not yet visible. */
+  finish(work: Work): Promise<void>;
+  /**
+   * Idempotent: makes complete tables visible, those given together in one step (a foreign-key component). `missing` are
+   * members of the component that failed: constraints to them are left out and reported.
+   */
+  publish(works: readonly Work[], missing: readonly TableName[]): Promise<Published>;
+  /** Idempotent: a cancel leaves nothing of this work behind; what was published stays. */
+  discard(work: Work): Promise<void>;
+  checkpoints(work: Work): AsyncIterable<Checkpoint>;
+}
+
+export type ExistingTable = {
+  readonly name: TableName;
+  readonly columns: readonly { readonly name: string; readonly native: string; readonly nullable: boolean }[];
+  readonly owner?: string;
+  readonly empty: boolean;
+};
+
+/** A refusal found at plan time; the planner throws or collects it as a GodwitError. */
+export type GodwitErrorLike = { readonly code: string; readonly message: string };
