@@ -129,13 +129,24 @@ export interface Snapshot extends AsyncDisposable {
 export type Read = Selection & {
   readonly snapshot: SnapshotRef;
   readonly format: Format;
+  /** See BytesBatch.framed. Only for a target that says `takesFrames`. */
+  readonly framed?: boolean;
   /** Upper bounds of one Batch. Memory is bounded by bytes. */
   readonly batch: { readonly rows: number; readonly bytes: number };
   readonly signal: AbortSignal;
 };
 
-/** Bytes of the stream's format. Not aligned to rows; `rows` only on the last one, for the whole stream. */
-export type BytesBatch = { readonly kind: 'bytes'; readonly bytes: readonly Uint8Array[]; readonly rows?: number };
+/**
+ * Bytes of the stream's format. Not aligned to rows; `rows` only on the last one, for the whole stream. `framed`: the
+ * bytes are PostgreSQL CopyData messages as they came from the source's socket (message type, length, payload), cut
+ * anywhere, to be passed on untouched: the direct lane's fast path.
+ */
+export type BytesBatch = {
+  readonly kind: 'bytes';
+  readonly bytes: readonly Uint8Array[];
+  readonly framed?: boolean;
+  readonly rows?: number;
+};
 export type RowsBatch = { readonly kind: 'rows'; readonly rows: readonly Row[] };
 /** A finished part file in the worker's spool, to be moved or uploaded; the taker removes it. */
 export type FileBatch = {
@@ -295,6 +306,8 @@ export interface Target extends AsyncDisposable {
   readonly system: SystemName;
   /** Formats `write` takes. */
   readonly formats: readonly Format[];
+  /** Takes `framed` bytes of the pg formats. */
+  readonly takesFrames?: boolean;
   /** In bytes of UTF-8; the planner refuses longer names. */
   readonly nameLimit: number;
   identity(): Promise<string>;
