@@ -95,6 +95,8 @@ export type ReadColumn = {
    * years 1–9999 and finite for dates and times, finite for decimals.
    */
   readonly guard?: { readonly misfit: Misfit };
+  /** Not a column of the table: this value in every row (its text form), named `name`. */
+  readonly constant?: { readonly value: string; readonly type: LogicalType };
 };
 
 /** A filter the source evaluates itself (decision 20): nothing else may be pushed. */

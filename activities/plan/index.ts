@@ -1,0 +1,228 @@
+import {
+  type Lane,
+  type Mode,
+  type Predicate,
+  type Source,
+  type Table,
+  type Target,
+  tableText,
+  type Work,
+} from '../../connectors/contract.ts';
+import type { Failure } from '../../db/schema.ts';
+import { asGodwitError, codes, type ErrorCode, GodwitError } from '../../errors.ts';
+import type { JobDocument, TargetUse } from '../../mapping/document.ts';
+import { components } from './components.ts';
+import { expand, type Wanted } from './expand.ts';
+import { type PlannedWork, planWork, targetName } from './work.ts';
+
+/** One (table, target) of a run, decided or refused. Plain JSON, no values of rows. */
+export type PlannedTable = {
+  readonly ordinal: number;
+  readonly target: string;
+  readonly sourceName: string;
+  readonly targetName: string;
+  readonly mode: Mode;
+  readonly lane: Lane;
+  /** Why this lane. */
+  readonly why: string;
+  /** Tables of one component are published together. */
+  readonly component: number;
+  readonly work?: Work;
+  readonly failure?: Failure;
+  readonly notes: readonly string[];
+  readonly estimatedRows: number;
+  readonly estimatedBytes: number;
+  readonly chunks: 'one' | 'many';
+  readonly batchSize: number;
+  readonly maxQuarantined: number;
+  readonly where: readonly Predicate[];
+};
+
+export type PlanInput = {
+  readonly document: JobDocument;
+  readonly source: Source;
+  /** Schema of table names without one. */
+  readonly defaultSchema: string;
+  /** The job's targets by name; empty = check and plan only. An Error = that target cannot be opened. */
+  readonly targets: ReadonlyMap<string, { readonly target: Target; readonly use: TargetUse } | Error>;
+  readonly installation: string;
+  readonly jobUid: string;
+  readonly run: string;
+  readonly snapshotDate: string;
+  /** Aimed-at bytes of a chunk: what is smaller goes in one. */
+  readonly chunkBytes: number;
+};
+
+/**
+ * The whole plan: big tables first, failures last. One bad table never spoils the others: its failure stands in its place.
+ * A failure of the source itself (login, host) is thrown.
+ */
+export async function planRun(input: PlanInput): Promise<PlannedTable[]> {
+  const { document, source, targets } = input;
+  const wanted = await expand({
+    entries: document.tables,
+    targets: [...targets.keys()],
+    defaultSchema: input.defaultSchema,
+    list: () => source.tables(),
+  });
+  const tables = await describe(source, wanted);
+  const sourceIdentity = await source.identity();
+  const same = new Set<string>();
+  for (const [name, opened] of targets) {
+    if (!(opened instanceof Error) && (await opened.target.identity()) === sourceIdentity) same.add(name);
+  }
+
+  const drafts = wanted.map((want) => draft(input, want, tables.get(tableText(want.name))));
+  refuseCollisions(drafts);
+  for (const one of drafts) if (one.planned && same.has(one.want.target)) refuseSamePlace(one);
+  await Promise.all([...targets].map(([name, opened]) => refuseByTarget(drafts, name, opened)));
+
+  const sorted = drafts
+    .map((one) => ({
+      ...one,
+      chunks: one.planned && one.table ? chunking(one.table, input.chunkBytes) : ('one' as const),
+    }))
+    .sort((a, b) => size(b) - size(a));
+  const numbers = components(sorted.map((one) => (one.failure ? undefined : one.planned?.work)));
+  return sorted.map((one, i) => finished(one, i + 1, numbers[i] as number, input));
+}
+
+type Draft = {
+  readonly want: Wanted;
+  readonly table?: Table;
+  planned?: PlannedWork;
+  failure?: GodwitError;
+};
+
+async function describe(source: Source, wanted: readonly Wanted[]): Promise<Map<string, Table | Error>> {
+  const names = new Map(wanted.filter((want) => !want.failure).map((want) => [tableText(want.name), want.name]));
+  const found = await source.describeAll([...names.values()]);
+  return new Map([...names.keys()].map((text, i) => [text, found[i] as Table | Error]));
+}
+
+function draft(input: PlanInput, want: Wanted, table: Table | Error | undefined): Draft {
+  if (want.failure) return { want, failure: want.failure };
+  if (table === undefined || table instanceof Error) return { want, failure: asGodwitError(table) };
+  const opened = input.targets.get(want.target);
+  if (opened === undefined) {
+    // Zero targets: the source alone is checked. A target the job does not have is the mapping's error.
+    if (want.target === '') return { want, table };
+    const names = [...input.targets.keys()].join(', ');
+    const failure = new GodwitError('MAPPING_INVALID', `The job has no target "${want.target}"; it has ${names}.`, {
+      table: tableText(want.name),
+    });
+    return { want, table, failure };
+  }
+  if (opened instanceof Error) return { want, table, failure: asGodwitError(opened) };
+  try {
+    const { installation, jobUid, run, snapshotDate, source } = input;
+    const planned = planWork({
+      entry: want.entry,
+      table,
+      source,
+      target: opened.target,
+      targetName: want.target,
+      use: opened.use,
+      installation,
+      jobUid,
+      run,
+      snapshotDate,
+    });
+    return { want, table, planned };
+  } catch (error) {
+    return { want, table, failure: asGodwitError(error) };
+  }
+}
+
+/** Decision 3: two tables on one name are an error that shows both. */
+function refuseCollisions(drafts: Draft[]) {
+  const places = Map.groupBy(
+    drafts.filter((one) => one.planned),
+    (one) => JSON.stringify([one.want.target, one.planned?.work.name.schema, one.planned?.work.name.name]),
+  );
+  for (const group of places.values()) {
+    if (group.length < 2) continue;
+    const who = group.map((one) => tableText(one.want.name)).join(' and ');
+    for (const one of group) {
+      const name = one.planned ? tableText(one.planned.work.name) : '';
+      const sentence = `${who} would both be written to ${name} on target ${one.want.target}; set \`schema: "{schema}"\` or \`table\`.`;
+      one.failure = new GodwitError('NAME_COLLISION', sentence, {
+        table: tableText(one.want.name),
+        target: one.want.target,
+      });
+    }
+  }
+}
+
+/** The source's own tables are never written to. */
+function refuseSamePlace(one: Draft) {
+  const work = one.planned?.work;
+  if (!work || tableText(work.name) !== tableText(work.source.name)) return;
+  const sentence = `Target ${work.target} is the source's own database: ${tableText(work.name)} would be replaced by itself.`;
+  one.failure ??= new GodwitError('SAME_DATABASE', sentence, { table: tableText(work.name), target: work.target });
+}
+
+async function refuseByTarget(drafts: Draft[], name: string, opened: { target: Target } | Error | undefined) {
+  if (opened === undefined || opened instanceof Error) return;
+  for (const one of drafts) {
+    if (one.want.target !== name || !one.planned || one.failure) continue;
+    try {
+      const [first, ...more] = await opened.target.refusals(one.planned.work);
+      if (!first) continue;
+      const others =
+        more.length > 0 ? ` (and ${more.length} more: ${more.map((error) => error.message).join(' ')})` : '';
+      one.failure = new GodwitError(first.code as ErrorCode, first.message + others, {
+        table: tableText(one.want.name),
+        target: name,
+      });
+    } catch (error) {
+      one.failure = asGodwitError(error);
+    }
+  }
+}
+
+/** A table of less than one and a half chunks, and one without a key, moves as one. */
+const chunking = (table: Table, chunkBytes: number): 'one' | 'many' =>
+  table.key.length > 0 && table.bytes > chunkBytes * 1.5 ? 'many' : 'one';
+
+const size = (one: Draft): number => (one.failure ? -2 : (one.table?.bytes ?? -1));
+
+function finished(
+  one: Draft & { chunks: 'one' | 'many' },
+  ordinal: number,
+  component: number,
+  input: PlanInput,
+): PlannedTable {
+  const { entry, name, target } = one.want;
+  const work = one.failure ? undefined : one.planned?.work;
+  const opened = input.targets.get(target);
+  const use = opened && !(opened instanceof Error) ? opened.use : input.document.targets[target];
+  return {
+    ordinal,
+    target,
+    sourceName: tableText(name),
+    targetName: work ? tableText(work.name) : use ? tableText(targetName(name, use)) : tableText(name),
+    mode: entry.mode,
+    lane: one.planned?.work.lane ?? 'rows',
+    why: one.planned?.why ?? '',
+    component,
+    ...(work ? { work } : {}),
+    ...(one.failure ? { failure: toFailure(one.failure) } : {}),
+    notes: one.planned?.notes ?? [],
+    estimatedRows: one.table?.rows ?? -1,
+    estimatedBytes: one.table?.bytes ?? -1,
+    chunks: one.chunks,
+    batchSize: entry.batchSize,
+    maxQuarantined: entry.maxQuarantined,
+    where: entry.where,
+  };
+}
+
+/** As stored and shown: code, sentence, what to do, where. */
+export const toFailure = (error: GodwitError): Failure => ({
+  code: error.code,
+  message: error.message,
+  fix: codes[error.code].fix,
+  where: Object.fromEntries(Object.entries(error.where).filter(([, value]) => value !== undefined)),
+  at: new Date().toISOString(),
+});

@@ -1,0 +1,254 @@
+import {
+  type Fit,
+  type Format,
+  type Lane,
+  type Misfit,
+  type PlanColumn,
+  type Source,
+  type Table,
+  type TableName,
+  type Target,
+  tableText,
+  type Work,
+} from '../../connectors/contract.ts';
+import { typeText } from '../../connectors/types.ts';
+import { GodwitError } from '../../errors.ts';
+import type { TableEntry, TargetUse } from '../../mapping/document.ts';
+
+export type PlannedWork = { readonly work: Work; readonly why: string; readonly notes: readonly string[] };
+
+export type WorkInput = {
+  readonly entry: TableEntry;
+  readonly table: Table;
+  readonly source: Source;
+  readonly target: Target;
+  readonly targetName: string;
+  readonly use: TargetUse;
+  readonly installation: string;
+  readonly jobUid: string;
+  readonly run: string;
+  readonly snapshotDate: string;
+};
+
+export const snapshotColumn = 'migration_snapshot_date';
+
+/** One table to one target, decided: names, columns with their fit, key, lane. Throws the first plan error it meets. */
+export function planWork(input: WorkInput): PlannedWork {
+  const { entry, table, source, target, use } = input;
+  const at = { table: tableText(table.name), target: input.targetName };
+  const name = targetName(table.name, use);
+  refuseLongNames(name, target, at);
+
+  const notes: string[] = [];
+  const moved = choose(table, entry, target);
+  const columns = moved.map(({ column, fit }): PlanColumn => planColumn(input, column, fit, notes));
+  if (entry.mode === 'dumping') columns.push(snapshotDateColumn(input, columns));
+
+  const key = targetKey(input, columns);
+  const lane = chooseLane({ source, table, target, columns, use });
+  if (key.length === 0 && entry.mode === 'replace') {
+    notes.push('no key: the table is one chunk in one snapshot and starts again when that is lost');
+  }
+  return {
+    why: lane.why,
+    notes,
+    work: {
+      installation: input.installation,
+      jobUid: input.jobUid,
+      run: input.run,
+      target: input.targetName,
+      mode: entry.mode,
+      source: table,
+      name,
+      columns,
+      key,
+      generation: 1,
+      existing: entry.existing,
+      swap: entry.swap,
+      ...(entry.mode === 'dumping' ? { snapshotDate: input.snapshotDate } : {}),
+      ...(entry.partition ? { partition: renamedPartition(entry) } : {}),
+      lane: lane.lane,
+      readFormat: lane.read,
+      writeFormat: lane.write,
+    },
+  };
+}
+
+const fill = (pattern: string, name: TableName) =>
+  pattern.replaceAll('{schema}', name.schema).replaceAll('{table}', name.name);
+
+/** Decision 3: `{schema}` and `{table}` in both patterns; a suffix for files. */
+export const targetName = (name: TableName, use: TargetUse): TableName => ({
+  schema: fill(use.schema, name),
+  name: fill(use.table, name) + (use.suffix ?? ''),
+});
+
+function refuseLongNames(name: TableName, target: Target, at: { table: string; target: string }) {
+  for (const part of [name.schema, name.name]) {
+    const length = Buffer.byteLength(part);
+    if (length > target.nameLimit) {
+      const sentence = `The name "${part}" on target ${at.target} has ${length} bytes; ${target.nameLimit} is the limit there.`;
+      throw new GodwitError('NAME_TOO_LONG', sentence, at);
+    }
+  }
+}
+
+/** The columns that move, each with the target's answer; a generated one is left to a target of the same system. */
+function choose(table: Table, entry: TableEntry, target: Target) {
+  const known = new Set(table.columns.map((column) => column.name));
+  const named = [
+    ...(entry.columns ?? []),
+    ...entry.excludeColumns,
+    ...Object.keys(entry.rename),
+    ...Object.keys(entry.onMisfit).filter((column) => column !== '*'),
+    ...entry.where.map((predicate) => predicate.column),
+    ...(entry.primaryKey ?? []),
+    ...(entry.partition ? [entry.partition.column] : []),
+  ];
+  const unknown = named.find((column) => !known.has(column));
+  if (unknown !== undefined) {
+    const has = table.columns.map((column) => column.name).join(', ');
+    throw new GodwitError(
+      'COLUMN_MISSING',
+      `Table ${tableText(table.name)} has no column "${unknown}"; it has ${has}.`,
+      {
+        table: tableText(table.name),
+        column: unknown,
+      },
+    );
+  }
+  const wanted = new Set(entry.columns ?? known);
+  for (const column of entry.excludeColumns) wanted.delete(column);
+  const fits = target.fit(table);
+  return table.columns
+    .map((column, i) => ({ column, fit: fits[i] as Fit }))
+    .filter(({ column }) => wanted.has(column.name) && !(column.generated && target.system === table.system));
+}
+
+function planColumn(input: WorkInput, column: Table['columns'][number], fit: Fit, notes: string[]): PlanColumn {
+  const { entry, table, target } = input;
+  const misfit = entry.onMisfit[column.name] ?? entry.onMisfit['*'] ?? 'stop';
+  const settled = fit.fit === 'checked' && misfit === 'text' ? asText(table, column, target) : fit;
+  if (settled.fit === 'refused') {
+    throw new GodwitError(
+      'TYPE_REFUSED',
+      `Column "${column.name}" of ${tableText(table.name)} is ${column.native}: ${settled.reason}. Leave it out with exclude_columns or convert it.`,
+      { table: tableText(table.name), column: column.name, target: input.targetName },
+    );
+  }
+  if (settled.note) notes.push(`${column.name}: ${settled.note}`);
+  if (settled.fit === 'checked')
+    notes.push(`${column.name}: checked while it moves, ${misfitText(misfit, settled.native)}`);
+  return {
+    from: column.name,
+    name: entry.rename[column.name] ?? column.name,
+    shape: settled.shape,
+    type: settled.type,
+    native: settled.native,
+    nullable: column.nullable || misfit === 'null',
+    fit: settled.fit,
+    misfit,
+  };
+}
+
+function misfitText(misfit: Misfit, native: string): string {
+  switch (misfit) {
+    case 'stop':
+      return `a value that ${native} cannot hold stops the table`;
+    case 'null':
+      return `a value that ${native} cannot hold becomes NULL`;
+    case 'clamp':
+      return `a value that ${native} cannot hold becomes the nearest it can`;
+    case 'quarantine':
+      return `a row with a value that ${native} cannot hold is set aside`;
+    case 'text':
+      return 'written as text';
+  }
+}
+
+/** How the target holds the column's text form. */
+function asText(table: Table, column: Table['columns'][number], target: Target): Fit {
+  const [fit] = target.fit({ ...table, columns: [{ ...column, type: { kind: 'text' }, native: 'text' }] });
+  if (!fit || fit.fit === 'refused') return fit ?? { fit: 'refused', reason: 'the target has no text' };
+  return { ...fit, fit: 'exact', shape: 'text', note: 'written as text' };
+}
+
+function snapshotDateColumn({ table, target, snapshotDate }: WorkInput, columns: readonly PlanColumn[]): PlanColumn {
+  if (columns.some((column) => column.name === snapshotColumn)) {
+    throw new GodwitError(
+      'NAME_COLLISION',
+      `Table ${tableText(table.name)} has a column "${snapshotColumn}" of its own, which dumping adds; rename it with col_rename.`,
+      { table: tableText(table.name), column: snapshotColumn },
+    );
+  }
+  const type = { kind: 'timestamptz' } as const;
+  const column = { name: snapshotColumn, type, native: 'timestamp with time zone', nullable: false };
+  const [fit] = target.fit({ ...table, columns: [column] });
+  const native = fit && fit.fit !== 'refused' ? fit.native : column.native;
+  return {
+    name: snapshotColumn,
+    shape: 'native',
+    type,
+    native,
+    nullable: false,
+    fit: 'exact',
+    misfit: 'stop',
+    constant: snapshotDate,
+  };
+}
+
+/** Key columns by their names on the target; none when one of them does not move. Dumping: a key per snapshot. */
+function targetKey({ entry, table }: WorkInput, columns: readonly PlanColumn[]): string[] {
+  const source = entry.primaryKey ?? table.key;
+  const names = source.map((from) => columns.find((column) => column.from === from)?.name);
+  if (names.length === 0 || names.includes(undefined)) return [];
+  return entry.mode === 'dumping' ? [snapshotColumn, ...(names as string[])] : (names as string[]);
+}
+
+const renamedPartition = ({ partition, rename }: TableEntry) =>
+  partition && { ...partition, column: rename[partition.column] ?? partition.column };
+
+type LaneInput = {
+  readonly source: Source;
+  readonly table: Table;
+  readonly target: Target;
+  readonly columns: readonly PlanColumn[];
+  readonly use: TargetUse;
+};
+type LaneChoice = { readonly lane: Lane; readonly read: Format; readonly write: Format; readonly why: string };
+
+/** The cheapest path from what the source offers to what the target takes (design, section 4). */
+export function chooseLane({ source, table, target, columns, use }: LaneInput): LaneChoice {
+  const reading = columns.flatMap((column) => (column.from === undefined ? [] : [column.from]));
+  const asIs = columns.every((column) => column.fit === 'exact' && column.shape === 'native');
+  const exact = asIs
+    ? source.exactFormats(table, reading, target).find((format) => target.formats.includes(format))
+    : undefined;
+  if (exact !== undefined) {
+    return { lane: 'direct', read: exact, write: exact, why: `both sides speak ${exact}; no byte is changed` };
+  }
+  const file = use.format ?? 'parquet';
+  if (target.formats.includes(file)) {
+    const aside = columns.find((column) => column.fit === 'checked' && column.misfit === 'quarantine');
+    if (aside) {
+      return {
+        lane: 'rows',
+        read: 'rows',
+        write: file,
+        why: `rows with a misfit in ${aside.name} are set aside one by one`,
+      };
+    }
+    if (source.formats.includes('csv')) {
+      return { lane: 'columnar', read: 'csv', write: file, why: `CSV from the source, typed by DuckDB into ${file}` };
+    }
+    return { lane: 'rows', read: 'rows', write: file, why: 'the source offers rows only' };
+  }
+  return {
+    lane: 'rows',
+    read: 'rows',
+    write: 'rows',
+    why: 'no format common to both sides; values are converted one by one',
+  };
+}
+
+export const describeType = (column: PlanColumn): string => `${typeText(column.type)} → ${column.native}`;
