@@ -248,6 +248,8 @@ export const runTables = godwit.table(
     /** Members of one foreign-key component on one target are published together. */
     component: integer('component').notNull(),
     consistency: text('consistency').$type<'snapshot' | 'chunk'>().notNull().default('snapshot'),
+    /** Generation of the snapshot this table's chunks are read under; null until it begins. */
+    snapshot: integer('snapshot'),
     status: text('status').$type<TableStatus>().notNull().default('queued'),
     failure: jsonb('failure').$type<Failure>(),
     notes: jsonb('notes').$type<string[]>().notNull().default([]),
