@@ -1,0 +1,46 @@
+/** The programs Godwit is held against, each found on PATH or said to be missing. */
+import { spawn, spawnSync } from 'node:child_process';
+
+export const onPath = (program: string): boolean => spawnSync('sh', ['-c', `command -v ${program}`]).status === 0;
+
+/** Runs a shell line; throws with its error output unless it exits 0. */
+export const shell = (line: string, env: NodeJS.ProcessEnv = {}): Promise<void> =>
+  new Promise((resolve, reject) => {
+    const child = spawn('bash', ['-o', 'pipefail', '-c', line], {
+      stdio: ['ignore', 'ignore', 'pipe'],
+      env: { ...process.env, ...env },
+    });
+    let errors = '';
+    child.stderr.on('data', (data) => {
+      errors += data;
+    });
+    child.on('error', reject);
+    child.on('exit', (code) => (code === 0 ? resolve() : reject(new Error(`${line}\nexited ${code}: ${errors}`))));
+  });
+
+const psql = (url: string, sql: string) => `psql -X -q -v ON_ERROR_STOP=1 -d '${url}' -c "${sql}"`;
+
+export const pipeBinary = (from: string, to: string, table: string, into: string) =>
+  shell(
+    `${psql(from, `COPY ${table} TO STDOUT (FORMAT binary)`)} | ${psql(to, `COPY ${into} FROM STDIN (FORMAT binary)`)}`,
+  );
+
+export const runSql = (url: string, sql: string) => shell(psql(url, sql));
+
+/** `psql` CSV into the DuckDB program that is here: the CLI, or Python's module. */
+export function pipeParquet(from: string, table: string, file: string, duckdb: string) {
+  const types =
+    "{'id':'BIGINT','customer':'INTEGER','title':'VARCHAR','amount':'DECIMAL(12,2)','currency':'VARCHAR','created_at':'TIMESTAMPTZ','shipped_at':'TIMESTAMP','note':'VARCHAR','paid':'BOOLEAN','quantity':'INTEGER','reference':'UUID','details':'VARCHAR'}";
+  const sql = `COPY (SELECT * FROM read_csv('/dev/stdin', header=false, auto_detect=false, quote='"', escape='"', delim=',', allow_quoted_nulls=false, columns=${types})) TO '${file}' (FORMAT parquet, COMPRESSION zstd)`;
+  const quoted = sql.replaceAll('"', '\\"');
+  const run = duckdb.endsWith('python3')
+    ? `${duckdb} -c "import duckdb,sys; duckdb.sql(sys.argv[1])" "${quoted}"`
+    : `${duckdb} -c "${quoted}"`;
+  return shell(`${psql(from, `COPY ${table} TO STDOUT (FORMAT csv)`)} | ${run}`, { PGTZ: 'UTC' });
+}
+
+/** connectorx + pyarrow: reads in parallel into Arrow, writes zstd Parquet. It turns decimals into doubles. */
+export const connectorx = (python: string, from: string, table: string, file: string) =>
+  shell(
+    `${python} -c "import connectorx as cx, pyarrow.parquet as pq; t = cx.read_sql('${from}', 'SELECT * FROM ${table}', return_type='arrow', partition_on='id', partition_num=4); pq.write_table(t, '${file}', compression='zstd')"`,
+  );
