@@ -18,7 +18,7 @@ import {
   unique,
   uuid,
 } from 'drizzle-orm/pg-core';
-import type { Check, Published, TableSummary, Work } from '../connectors/contract.ts';
+import type { Check, Predicate, Published, TableSummary, Work } from '../connectors/contract.ts';
 
 export const godwit = pgSchema('godwit');
 
@@ -228,6 +228,14 @@ export const snapshots = godwit.table(
   (t) => [primaryKey({ columns: [t.runId, t.generation] })],
 );
 
+export type TableOptions = {
+  readonly why: string;
+  readonly chunks: 'one' | 'many';
+  readonly batchSize: number;
+  readonly maxQuarantined: number;
+  readonly where: readonly Predicate[];
+};
+
 /** The unit of work: (table, target) of a run. `ordinal` from 1 in the order of the plan. */
 export const runTables = godwit.table(
   'run_tables',
@@ -244,6 +252,8 @@ export const runTables = godwit.table(
     lane: text('lane').notNull(),
     /** The frozen plan of this table; its `generation` is the column below. */
     work: jsonb('work').$type<Work>(),
+    /** The rest of the plan: how this table is read and chunked, and why it takes this lane. */
+    options: jsonb('options').$type<TableOptions>(),
     generation: integer('generation').notNull().default(1),
     /** Members of one foreign-key component on one target are published together. */
     component: integer('component').notNull(),
