@@ -1,0 +1,281 @@
+import { basename, extname } from 'node:path';
+import type { Misfit, Partition, Predicate } from '../connectors/contract.ts';
+import { schemaDefault } from './defaults.ts';
+import type { JobDocument, TableEntry, TargetUse } from './document.ts';
+import { type Endpoint, readSource, readTarget } from './endpoints.ts';
+import { didYouMean, type Path, type Report, report } from './problems.ts';
+import { readText } from './read.ts';
+import { identifier, laterModes, mappingSchema, type TableKeys, tableSchema } from './schema.ts';
+
+export type ParsedMapping = {
+  readonly document: JobDocument;
+  /** Sources and targets written inside the mapping; what is absent here is saved already, under that name. */
+  readonly endpoints: {
+    readonly source?: Endpoint;
+    /** By the target's name in the job. */
+    readonly targets: Readonly<Record<string, Endpoint>>;
+  };
+  /**
+   * Set when the mapping names saved ones and leaves something to them: see `fillDefaults` in mapping/defaults.ts, which
+   * the one who knows them calls before the document is stored.
+   */
+  readonly open: boolean;
+  /** Keys that are right but have no effect in this version, in sentences. */
+  readonly warnings: readonly string[];
+};
+
+export type ParseOptions = { readonly format?: 'yaml' | 'json'; readonly file?: string };
+
+/** Throws MAPPING_INVALID (a MappingError) with everything wrong at once. Never quotes a value of a secret setting. */
+export function parseMapping(input: string | object, { file }: ParseOptions = {}): ParsedMapping {
+  const { value, locate } =
+    typeof input === 'string' ? readText(input, file) : { value: input, locate: () => undefined };
+  const found = report(locate, file);
+  const top = found.parse(mappingSchema, withoutLater(value, found), []);
+  const keys = typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {};
+  const name = top?.name ?? nameOf(file);
+  if (top && !identifier.safeParse(name).success) {
+    found.add(['name'], name === undefined ? 'is required' : `"${name}" cannot be a job's name; set \`name\``, 'key');
+  }
+  const job = name ?? 'job';
+  refuseCron(keys.cron, ['cron'], found);
+
+  const source = readSourcePlace(keys.source, job, found);
+  const targets = readDestinations(keys.destination, job, found);
+  const warnings: string[] = [];
+  const tables = readTables(keys, targets, found, warnings);
+
+  const inherits = [source?.endpoint, ...Object.values(targets).map((target) => target.endpoint)].some(
+    (endpoint) => endpoint === undefined || endpoint.connection !== undefined,
+  );
+  const schema = source?.endpoint ? schemaDefault(source.endpoint.type, source.endpoint.settings) : undefined;
+  for (const [alias, { use, saved }] of Object.entries(targets)) {
+    if (inherits || saved !== undefined || use.schema !== undefined || schema !== undefined) continue;
+    const why = "the source's db_name is not known for the default `{source}_{db_name}_dms`";
+    found.add(['destination', alias], `"schema" is required here: ${why}`);
+  }
+  found.end();
+
+  const document: JobDocument = {
+    name: job,
+    source: source?.name ?? '',
+    targets: Object.fromEntries(
+      Object.entries(targets).map(([alias, target]) => [alias, targetUse(`${job}/${alias}`, target, schema)]),
+    ),
+    tables,
+    giveUpAfter: seconds(top?.give_up_after ?? '24h'),
+  };
+  return {
+    document,
+    endpoints: {
+      ...(source?.endpoint ? { source: source.endpoint } : {}),
+      targets: Object.fromEntries(
+        Object.entries(targets).flatMap(([alias, { endpoint }]) => (endpoint ? [[alias, endpoint] as const] : [])),
+      ),
+    },
+    open: inherits,
+    warnings,
+  };
+}
+
+const nameOf = (file: string | undefined): string | undefined =>
+  file === undefined ? undefined : basename(file, extname(file));
+
+/** Keys of the manual whose sources come later get their own sentence instead of "unknown". */
+function withoutLater(value: unknown, found: Report): unknown {
+  if (value === null || typeof value !== 'object' || Array.isArray(value)) return value;
+  const later: Readonly<Record<string, string>> = {
+    collections: 'MongoDB sources come in a later version of Godwit; list `tables` of a pgsql source',
+    topics: 'Kafka sources come in a later version of Godwit; list `tables` of a pgsql source',
+    apis: 'API sources come in a later version of Godwit; list `tables` of a pgsql source',
+    redis: 'it belongs to Kafka sources, which come in a later version of Godwit',
+  };
+  const present = Object.keys(later).filter((key) => key in value);
+  for (const key of present) found.add([key], later[key] as string, 'key');
+  const rest = Object.fromEntries(Object.entries(value).filter(([key]) => !present.includes(key)));
+  // Said already: a mapping of collections needs no second sentence about its missing tables.
+  return present.length > 0 ? { tables: [], ...rest } : rest;
+}
+
+function readSourcePlace(input: unknown, job: string, found: Report) {
+  const at = ['source'];
+  if (input === undefined)
+    return void found.add([], '"source" is required: settings with source_type, or the name of a saved source');
+  if (typeof input === 'string') return input === '' ? void found.add(at, 'is empty') : { name: input };
+  if (!isMap(input)) return void found.add(at, 'expected settings with source_type, or the name of a saved source');
+  const endpoint = readSource({ input, name: `${job}/source`, at }, found);
+  return endpoint && { name: endpoint.name, endpoint };
+}
+
+type Target = NonNullable<ReturnType<typeof readTarget>>;
+
+function readDestinations(input: unknown, job: string, found: Report): Record<string, Target> {
+  const targets: Record<string, Target> = {};
+  if (input === undefined || input === null) return targets;
+  if (!isMap(input)) {
+    found.add(['destination'], 'expected a map: a name of your choice for each target, and its settings');
+    return targets;
+  }
+  if ('destination_type' in input) {
+    found.add(['destination'], 'give the target a name: `destination: { warehouse: { destination_type: … } }`');
+    return targets;
+  }
+  for (const [alias, value] of Object.entries(input)) {
+    const at = ['destination', alias];
+    const wrong = identifier.safeParse(alias).error?.issues[0]?.message;
+    if (wrong) found.add(at, `a target's name: ${wrong}`, 'key');
+    if (typeof value === 'string' && value !== '') targets[alias] = { saved: value, use: {} };
+    else if (!isMap(value)) found.add(at, 'expected settings with destination_type, or the name of a saved target');
+    else {
+      const target = readTarget({ input: value, name: `${job}/${alias}`, at }, found);
+      if (target) targets[alias] = target;
+    }
+  }
+  return targets;
+}
+
+const targetUse = (own: string, { saved, use }: Target, schema: string | undefined): TargetUse => ({
+  target: saved ?? own,
+  // Absent until fillDefaults has seen the saved source or target.
+  schema: use.schema ?? (saved === undefined ? schema : undefined) ?? '',
+  table: use.table ?? '{table}',
+  ...(use.format === undefined ? {} : { format: use.format }),
+  ...(use.s3_suffix === undefined ? {} : { suffix: use.s3_suffix }),
+});
+
+function readTables(
+  keys: Readonly<Record<string, unknown>>,
+  targets: Readonly<Record<string, Target>>,
+  found: Report,
+  warnings: string[],
+): TableEntry[] {
+  const { tables } = keys;
+  if (!Array.isArray(tables) || tables.length === 0) {
+    const later = ['collections', 'topics', 'apis'].some((key) => key in keys);
+    if (!later)
+      found.add(tables === undefined ? [] : ['tables'], '"tables" is required: a list with at least one table');
+    return [];
+  }
+  const known = isMap(keys.destination) ? Object.keys(keys.destination) : Object.keys(targets);
+  const seen = new Map<string, number>();
+  return tables.flatMap((input: unknown, i) => {
+    const at = ['tables', i];
+    if (isMap(input) && refusesMode(input.mode, [...at, 'mode'], found)) input = { ...input, mode: 'replace' };
+    const entry = found.parse(tableSchema, input, at);
+    if (!entry) return [];
+    refuseCron(entry.cron, [...at, 'cron'], found);
+    for (const [n, target] of (entry.targets ?? []).entries()) {
+      if (!known.includes(target)) {
+        found.add([...at, 'targets', n], `the job has no target "${target}"${didYouMean(target, known)}`);
+      }
+    }
+    for (const target of entry.targets ?? (known.length > 0 ? known : [''])) {
+      const place = JSON.stringify([entry.table_name, target]);
+      const before = seen.get(place);
+      if (before !== undefined) {
+        found.add(
+          [...at, 'table_name'],
+          `"${entry.table_name}" is listed before, in tables[${before}]; one entry per table and target`,
+        );
+        break;
+      }
+      seen.set(place, i);
+    }
+    if (entry.columns && entry.exclude_columns.length > 0) {
+      found.add([...at, 'exclude_columns'], 'not beside `columns`: list the one or the other', 'key');
+    }
+    if (entry.exclude.length > 0 && !/[*?]/.test(entry.table_name)) {
+      found.add([...at, 'exclude'], 'is for patterns; table_name is one table (columns: `exclude_columns`)', 'key');
+    }
+    warn(entry, warnings);
+    return [tableEntry(entry, at, found)];
+  });
+}
+
+/** A mode of a later version, said in its own sentence. */
+function refusesMode(mode: unknown, at: Path, found: Report): boolean {
+  if (!laterModes.includes(mode as (typeof laterModes)[number])) return false;
+  found.add(at, `"${mode}" comes in a later version of Godwit; this one has replace and dumping`);
+  return true;
+}
+
+function refuseCron(cron: unknown, at: Path, found: Report) {
+  if (cron === undefined || cron === 'self-managed') return;
+  if (typeof cron !== 'string') return;
+  found.add(
+    at,
+    'schedules come in a later version of Godwit; set "self-managed" (or leave it out) and start the job with `godwit run`, the API or a scheduler outside',
+  );
+}
+
+function warn(entry: TableKeys, warnings: string[]) {
+  const idle = (['bookmark', 'improper_bookmarks', 'buffer_updation_lag', 'grace_updation_lag'] as const).filter(
+    (key) => entry[key] !== undefined,
+  );
+  if (idle.length > 0) {
+    const verb = idle.length === 1 ? 'has' : 'have';
+    warnings.push(
+      `${entry.table_name}: ${idle.join(', ')} ${verb} no effect in mode ${entry.mode}, which reads the whole table.`,
+    );
+  }
+}
+
+function tableEntry(entry: TableKeys, at: Path, found: Report): TableEntry {
+  const partition: Partition | undefined = entry.partition_col
+    ? { column: entry.partition_col, format: entry.partition_col_format }
+    : undefined;
+  return {
+    name: entry.table_name,
+    exclude: entry.exclude,
+    mode: entry.mode,
+    ...(entry.primary_key === undefined ? {} : { primaryKey: [entry.primary_key].flat() }),
+    batchSize: entry.batch_size,
+    ...(entry.columns ? { columns: entry.columns } : {}),
+    excludeColumns: entry.exclude_columns,
+    rename: entry.col_rename,
+    where: Object.entries(entry.where).flatMap(([column, is]) =>
+      predicates(column, is, [...at, 'where', column], found),
+    ),
+    ...(partition ? { partition } : {}),
+    existing: entry.existing,
+    swap: entry.swap,
+    continue: entry.continue,
+    onMisfit:
+      typeof entry.on_misfit === 'string' ? { '*': entry.on_misfit } : (entry.on_misfit as Record<string, Misfit>),
+    maxQuarantined: entry.max_quarantined,
+    views: entry.views,
+    ...(entry.targets ? { targets: entry.targets } : {}),
+  };
+}
+
+/** Decision 20's comparisons; the source evaluates them. */
+function predicates(column: string, is: TableKeys['where'][string], at: Path, found: Report): Predicate[] {
+  const make = (op: Predicate['op'], values: readonly unknown[]): Predicate => {
+    if (values.some((value) => typeof value === 'number' && Number.isInteger(value) && !Number.isSafeInteger(value))) {
+      found.add(at, 'a whole number past 2^53 must be given as text, in quotes, so that none of its digits is lost');
+    }
+    return { column, op, values: values as Predicate['values'] };
+  };
+  if (is === null) return [make('is null', [])];
+  if (Array.isArray(is)) return [make('in', is)];
+  if (typeof is !== 'object') return [make('=', [is])];
+  const tests = Object.entries(is).filter(([, value]) => value !== undefined);
+  if (tests.length === 0) found.add(at, 'is empty');
+  return tests.map(([op, value]) => {
+    if (op === 'is') return make('is null', []);
+    if (op === 'is not') return make('is not null', []);
+    return make(op as Predicate['op'], Array.isArray(value) ? value : [value]);
+  });
+}
+
+const unit = { s: 1, m: 60, h: 3600, d: 86_400 } as const;
+
+/** `24h`, `90 s`, `30m`, `2d` or seconds. */
+function seconds(input: number | string): number {
+  if (typeof input === 'number') return input;
+  const [, amount = '0', letter = 's'] = /^([\d.]+)\s*([smhd])$/.exec(input) ?? [];
+  return Number(amount) * unit[letter as keyof typeof unit];
+}
+
+const isMap = (value: unknown): value is Record<string, unknown> =>
+  value !== null && typeof value === 'object' && !Array.isArray(value);

@@ -1,0 +1,127 @@
+/**
+ * The keys of a mapping: those of the mapping manual as far as they mean something for this version's sources, and
+ * Godwit's own. One strict object per place, so that an unknown key is an error there.
+ */
+import { z } from 'zod';
+
+const name = z.string().min(1);
+const names = z.union([name, z.array(name).min(1)], { error: 'expected a name or a list of names' });
+const scalar = z.union([z.string(), z.number(), z.boolean()], {
+  error: 'expected a text, a number, true or false',
+});
+
+/** Job and target names: they stand in workflow ids, in `job/number` and in `<job>/<target>`. */
+export const identifier = z
+  .string()
+  .regex(
+    /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/,
+    'expected letters, digits, ".", "_" or "-" (at most 63, no leading mark)',
+  );
+
+export const laterModes = ['logging', 'syncing', 'mirroring'] as const;
+export const operators = ['=', 'in', '<', '<=', '>', '>=', 'is', 'is not'] as const;
+export const misfits = ['stop', 'null', 'clamp', 'text', 'quarantine'] as const;
+const misfit = z.enum(misfits);
+const lag = z.strictObject({
+  days: z.number().int().min(0).optional(),
+  hours: z.number().int().min(0).optional(),
+  minutes: z.number().int().min(0).optional(),
+});
+const test = z.strictObject({
+  '=': scalar.optional(),
+  in: z.array(scalar).min(1).optional(),
+  '<': scalar.optional(),
+  '<=': scalar.optional(),
+  '>': scalar.optional(),
+  '>=': scalar.optional(),
+  is: z.null().optional(),
+  'is not': z.null().optional(),
+});
+
+export const tableSchema = z.strictObject({
+  table_name: name.describe('`schema.table`, `table` (in the default schema), or a pattern with `*` and `?`'),
+  mode: z
+    .enum(['replace', 'dumping'])
+    .describe(
+      'replace: the target becomes an exact copy by one atomic swap. dumping: each run appends a snapshot with `migration_snapshot_date`',
+    ),
+  cron: z.string().optional().describe('`self-managed`: started by hand, by the API or by a scheduler outside'),
+  primary_key: names.optional().describe("Columns that identify a row. Default: the table's own key"),
+  primary_key_datatype: z
+    .enum(['str', 'uuid', 'int', 'datetime'])
+    .optional()
+    .describe('Accepted from older mappings; the database itself says the type'),
+  batch_size: z.number().int().min(1).max(1_000_000).default(10_000).describe('Rows moved at once on the rows lane'),
+  columns: z.array(name).min(1).optional().describe('Only these columns'),
+  exclude_columns: z.array(name).default([]).describe('All columns but these'),
+  col_rename: z.record(name, name).default({}).describe('Column at the source: its name at the target'),
+  where: z
+    .record(name, z.union([z.null(), scalar, z.array(scalar).min(1), test], { error: whereError }))
+    .default({})
+    .describe(
+      'Only rows for which all hold: `column: value`, `column: [values]`, `column: null`, `column: {">=": value}`',
+    ),
+  partition_col: z
+    .union([name, z.literal(false)], { error: 'expected a column name or false' })
+    .default(false)
+    .describe('File targets: one folder per value of this column (per day of a datetime)'),
+  partition_col_format: z.enum(['datetime', 'int', 'str']).default('str').describe('What partition_col holds'),
+  strict: z.boolean().default(false).describe('No effect on replace and dumping: their values are always exact'),
+  bookmark: name.optional().describe('For the incremental modes of later versions'),
+  improper_bookmarks: z.boolean().optional().describe('For the incremental modes of later versions'),
+  buffer_updation_lag: lag.optional().describe('For the incremental modes of later versions'),
+  grace_updation_lag: lag.optional().describe('For the incremental modes of later versions'),
+  exclude: z.array(name).default([]).describe('Tables a pattern leaves out; may be patterns themselves'),
+  views: z.boolean().default(false).describe('The pattern takes views too. A view named in full is always taken'),
+  targets: z.array(name).min(1).optional().describe('Only to these targets of the job'),
+  existing: z
+    .enum(['refuse', 'adopt', 'overwrite'])
+    .default('refuse')
+    .describe(
+      'A non-empty target table that Godwit did not make: refuse it, keep its rows and go on in it, or replace it',
+    ),
+  swap: z
+    .enum(['rename', 'delete-insert'])
+    .default('rename')
+    .describe('How replace publishes: a new table under the old name, or new rows in the old table'),
+  continue: z
+    .enum(['resume', 'restart'])
+    .default('resume')
+    .describe('After an unfinished run: go on where it stopped, or start the table again'),
+  on_misfit: z
+    .union([misfit, z.record(name, misfit)], { error: `expected ${misfits.join(', ')}, or a map of columns to these` })
+    .default({})
+    .describe('What happens to a value the target type cannot hold; per column, `*` for all others. Default stop'),
+  max_quarantined: z.number().int().min(0).default(0).describe('Rows that may be set aside before the table fails'),
+});
+export type TableKeys = z.infer<typeof tableSchema>;
+
+function whereError() {
+  return `expected a value, a list of values, null, or a map with ${operators.join(', ')}`;
+}
+
+/** What a destination says beside the settings of its system. */
+export const targetUseSchema = z.strictObject({
+  schema: name
+    .optional()
+    .describe('Schema or folder to write to; may hold {schema} and {table}. Default `{source}_{db_name}_dms`'),
+  table: name.optional().describe('Table name there; may hold {schema} and {table}. Default `{table}`'),
+  format: z.enum(['parquet', 'csv', 'ndjson']).optional().describe('Of the files. Default parquet'),
+  s3_suffix: z.string().optional().describe('Added to the table name (folder) at file targets'),
+});
+
+export const mappingSchema = z.strictObject({
+  name: identifier.optional().describe("The job's name. Default: the file's name without its ending"),
+  source: z.unknown().describe('Name of a saved source, or its settings with source_type'),
+  destination: z
+    .unknown()
+    .describe('Name of the target in the job: name of a saved target, or settings with destination_type'),
+  tables: z.unknown(),
+  cron: z.string().optional().describe('Default of the tables'),
+  give_up_after: z
+    .union([z.number().positive(), z.string().regex(/^\d+(\.\d+)?\s*[smhd]$/)], {
+      error: 'expected seconds, or a number with s, m, h or d (24h)',
+    })
+    .default('24h')
+    .describe('How long a transient failure may last before its table fails'),
+});
