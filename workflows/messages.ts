@@ -4,12 +4,18 @@
  */
 import { defineQuery, defineSignal, defineUpdate } from '@temporalio/workflow';
 
-/** Workflows and short activities; chunks (few slots, sized by memory). */
-export const queues = { control: 'godwit-control', data: 'godwit-data' } as const;
+/** Workflows and short activities; chunks (few slots, sized by memory); keepers of snapshots (long, idle). */
+export const queuesOf = (prefix: string) => ({
+  control: `${prefix}-control`,
+  data: `${prefix}-data`,
+  hold: `${prefix}-hold`,
+});
+export const queues = queuesOf('godwit');
 
 export const workflowIds = {
   run: (job: string, number: number) => `run/${job}/${number}`,
   table: (runId: string, ordinal: number, label: string) => `table/${runId}/${ordinal}-${label}`,
+  hold: (runId: string, epoch: number) => `hold/${runId}/${epoch}`,
   probe: (id: string) => `probe/${id}`,
   janitor: 'janitor',
 } as const;
@@ -23,15 +29,46 @@ export type RunArgs = {
   readonly scheduleKey?: string;
   readonly runId?: string;
   readonly resume?: RunCarry;
+  /** Events after which it, or a table, continues as new; lower in tests. */
+  readonly eventLimit?: number;
 };
 
 /** What continue-as-new carries: ids and counters. */
-export type RunCarry = { readonly paused: boolean; readonly executions: number };
+export type RunCarry = {
+  readonly paused: boolean;
+  readonly executions: number;
+  readonly runId: string;
+  readonly epoch: number;
+  readonly label: string;
+  readonly tables: number;
+  /** Tables that failed, or are paused by themselves. */
+  readonly failed: readonly number[];
+  readonly pausedTables: readonly number[];
+};
 
 /** Result of the `run` workflow. `failed` is thrown as an ApplicationFailure, `canceled` ends as Canceled. */
 export type RunResult = { readonly runId: string; readonly status: 'succeeded' | 'partial' | 'skipped' };
 
-export type TableArgs = { readonly runId: string; readonly ordinal: number; readonly paused: boolean };
+export type TableArgs = {
+  readonly runId: string;
+  readonly epoch: number;
+  readonly ordinal: number;
+  readonly label: string;
+  readonly paused: boolean;
+  readonly resume?: TableCarry;
+  /** Events after which it continues as new; lower in tests. */
+  readonly eventLimit?: number;
+};
+
+/** Where a table is: chunks below `next` are done or never needed again, those up to `upTo` are known. */
+export type TableCarry = {
+  readonly generation: number;
+  readonly next: number;
+  readonly upTo: number;
+  readonly splitDone: boolean;
+  /** Chunks to have in flight at once. */
+  readonly pool: number;
+};
 export type ProbeArgs = { readonly probeId: string };
 
 /** A table by its ordinal in the run; absent = the whole run. */
