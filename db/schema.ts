@@ -26,10 +26,10 @@ const sealed = customType<{ data: Buffer; driverData: Buffer }>({ dataType: () =
 const instant = (name: string) => timestamp(name, { withTimezone: true, precision: 3 });
 const int8 = (name: string) => bigint(name, { mode: 'number' });
 const id = () => uuid('id').primaryKey().default(sql`gen_random_uuid()`);
-const times = {
+const times = () => ({
   createdAt: instant('created_at').notNull().defaultNow(),
   updatedAt: instant('updated_at').notNull().defaultNow(),
-};
+});
 
 /** Plain settings of a connection, source or target; secret ones are in the sealed column beside it. */
 export type Settings = Readonly<Record<string, unknown>>;
@@ -50,10 +50,11 @@ export const connections = godwit.table('connections', {
   secrets: sealed('secrets'),
   /** Names of the settings in `secrets`, so that a reader sees which are set. */
   secretNames: text('secret_names').array().notNull().default(sql`'{}'`),
-  ...times,
+  ...times(),
 });
 
-const endpoint = {
+/** Columns anew for each table: builders remember the table that took them. */
+const endpoint = () => ({
   id: id(),
   name: text('name').notNull().unique(),
   type: text('type').notNull(),
@@ -61,16 +62,16 @@ const endpoint = {
   settings: jsonb('settings').$type<Settings>().notNull(),
   secrets: sealed('secrets'),
   secretNames: text('secret_names').array().notNull().default(sql`'{}'`),
-  ...times,
-};
+  ...times(),
+});
 
 export const sources = godwit.table('sources', {
-  ...endpoint,
+  ...endpoint(),
   /** Set for one written inside a mapping: deleted with its job. */
   ownerJob: uuid('owner_job').references(() => jobs.id, { onDelete: 'cascade' }),
 });
 export const targets = godwit.table('targets', {
-  ...endpoint,
+  ...endpoint(),
   ownerJob: uuid('owner_job').references(() => jobs.id, { onDelete: 'cascade' }),
 });
 
@@ -82,7 +83,7 @@ export const jobs = godwit.table('jobs', {
   version: integer('version').notNull().default(1),
   /** Number of the latest run: `run/<job>/<n>`. */
   lastRun: integer('last_run').notNull().default(0),
-  ...times,
+  ...times(),
 });
 
 /** Every version of a job's document: the normalised mapping with sources and targets by name. No secret in it. */

@@ -214,7 +214,7 @@ CREATE TABLE "godwit"."targets" (
 	"created_at" timestamp (3) with time zone DEFAULT now() NOT NULL,
 	"updated_at" timestamp (3) with time zone DEFAULT now() NOT NULL,
 	"owner_job" uuid,
-	CONSTRAINT "sources_name_unique" UNIQUE("name")
+	CONSTRAINT "targets_name_unique" UNIQUE("name")
 );
 --> statement-breakpoint
 ALTER TABLE "godwit"."chunks" ADD CONSTRAINT "chunks_run_id_ordinal_run_tables_run_id_ordinal_fk" FOREIGN KEY ("run_id","ordinal") REFERENCES "godwit"."run_tables"("run_id","ordinal") ON DELETE cascade ON UPDATE no action;--> statement-breakpoint
