@@ -10,7 +10,7 @@ export type PostgresExtras = {
   readonly version: number;
   /** The server's encoding: `UTF8`, `SQL_ASCII`, … */
   readonly encoding: string;
-  /** By column name; a column without anything special is absent. */
+  /** By column name; every column is there. */
   readonly columns: Readonly<Record<string, PostgresColumn>>;
   /** User types the columns need, in the order they must be created. Those of extensions are in `extensions`. */
   readonly types: readonly PostgresUserType[];
@@ -25,8 +25,10 @@ export type PostgresExtras = {
   readonly comment?: string;
   /** How a partitioned table is cut; it is moved as one table. */
   readonly partitioning?: PostgresPartitioning;
-  /** Names the storage generation: relfilenodes of the table, or of all leaves. */
+  /** The storage generation: a hash of the files of `relations`. A TRUNCATE or a rewrite changes it. */
   readonly storage: string;
+  /** Oids whose storage a read touches: the table, the leaves of a partitioned one, the tables under a view. */
+  readonly relations: readonly number[];
   /** The index `key` stands on, for chunks. */
   readonly keyIndex?: PostgresKeyIndex;
   /** pg_stats.correlation of the first key column; undefined without statistics. */
@@ -38,7 +40,12 @@ export type PostgresExtras = {
 };
 
 export type PostgresColumn = {
-  /** The type with domains resolved to what they stand on: `numeric(12,2)` for a domain `shop.price`. */
+  /** pg_attribute.attnum: dropped and made again, a column of the same name has another one. */
+  readonly number: number;
+  /** What a query describes the column as: type oid and modifier, domains resolved. */
+  readonly type: number;
+  readonly typmod: number;
+  /** Of a domain: the type it stands on, `numeric(12,2)` for a domain `shop.price`. */
   readonly base?: string;
   /** Default expression, absent for generated and identity columns. */
   readonly default?: string;
@@ -46,7 +53,7 @@ export type PostgresColumn = {
   readonly generated?: { readonly expression: string; readonly kind: 'stored' | 'virtual' };
   /** Identity, or a serial's own sequence. */
   readonly sequence?: PostgresSequence;
-  /** Only when it is not the type's own: `"schema"."name"`, quoted. */
+  /** Only when it is not the type's own: `schema."Name"`, quoted where needed. */
   readonly collation?: string;
   /** Is binary COPY of this column the same bytes for every server that has the type (exact.ts)? */
   readonly binary: boolean;
@@ -55,6 +62,8 @@ export type PostgresColumn = {
 export type PostgresSequence = {
   readonly name: TableName;
   readonly kind: 'identity always' | 'identity default' | 'serial';
+  /** Does it belong to this very column (and goes with it), or is it only used by its default? */
+  readonly owned: boolean;
   readonly type: string;
   /** int8 as text. */
   readonly start: string;
@@ -70,6 +79,8 @@ export type PostgresSequence = {
 export type PostgresUserType = {
   readonly name: TableName;
   readonly kind: 'enum' | 'domain' | 'composite' | 'range';
+  /** Set when it cannot be made elsewhere by `definition` alone: why. */
+  readonly obstacle?: string;
   /** What follows `CREATE TYPE "s"."n" ` or `CREATE DOMAIN "s"."n" `. */
   readonly definition: string;
   readonly labels?: readonly string[];
@@ -80,7 +91,7 @@ export type PostgresUserType = {
 
 export type PostgresConstraint = {
   readonly name: string;
-  readonly kind: 'primary key' | 'unique' | 'exclude' | 'check' | 'not null';
+  readonly kind: 'primary key' | 'unique' | 'exclude' | 'check';
   /** pg_get_constraintdef: what follows `ADD CONSTRAINT name `. */
   readonly definition: string;
   /** Columns in order; empty for expressions. */
@@ -97,7 +108,6 @@ export type PostgresIndex = {
   readonly using: string;
   readonly unique: boolean;
   readonly valid: boolean;
-  /** The table is clustered on it, or it is its replica identity. */
   readonly comment?: string;
 };
 

@@ -157,6 +157,7 @@ function pins(version: number, options: SessionOptions): string {
     array_nulls: 'on',
     row_security: 'off', // a policy that would hide rows is an error, never a smaller copy
     default_transaction_isolation: 'read committed',
+    jit: 'off', // compiling costs more than the catalog queries it would speed up
     statement_timeout: String(options.statementTimeout ?? 0),
     lock_timeout: String(options.lockTimeout ?? 30_000),
     idle_in_transaction_session_timeout: String(options.idleInTransactionTimeout ?? 0),
