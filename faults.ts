@@ -7,6 +7,8 @@ export type FaultPoint =
   | 'before-commit'
   | 'between-checkpoint-and-commit'
   | 'after-commit'
+  /** The chunk is durable and recorded; Temporal does not know yet. */
+  | 'before-answer'
   | 'in-swap'
   | 'after-swap'
   | 'before-manifest'

@@ -75,6 +75,8 @@ export type Activities = {
   skipTable(args: TableRef & { readonly actor: string }): Promise<void>;
   /** A failed table is queued again, its staging kept. Throws CONFLICT when it did not fail. */
   requeueTable(args: TableRef & { readonly actor: string }): Promise<Unit>;
+  /** Cancels the run's own workflow, as `temporal workflow cancel` does. */
+  requestCancel(args: RunRef & { readonly workflowId: string; readonly actor: string }): Promise<void>;
   /** A cancel leaves nothing unpublished behind. */
   discardRun(run: RunRef): Promise<void>;
   /** Balances the books, decides the outcome (decision 5), gives the lease back. */

@@ -1,13 +1,8 @@
-import {
-  ApplicationFailure,
-  condition,
-  getExternalWorkflowHandle,
-  setHandler,
-  workflowInfo,
-} from '@temporalio/workflow';
+import { ApplicationFailure, CancellationScope, condition, setHandler, workflowInfo } from '@temporalio/workflow';
 import type { RunRef, Unit } from '../activities/contract.ts';
 import { control, long } from './activities.ts';
 import {
+  type Actor,
   type Aim,
   cancelUpdate,
   pauseSignal,
@@ -123,9 +118,14 @@ export function handleMessages(desk: Desk): void {
     description: 'A failed table goes on from its checkpoints.',
   });
 
-  // The same way as `temporal workflow cancel`: the request comes back as a cancellation of the root scope.
-  setHandler(cancelUpdate, (_actor) => getExternalWorkflowHandle(workflowInfo().workflowId).cancel(), {
-    validator: () => void isOpen(),
+  // The same way as `temporal workflow cancel`: the request comes back as a cancellation of the root scope. A workflow
+  // cannot ask that of itself, so an activity does.
+  const cancel = ({ actor }: Actor) =>
+    CancellationScope.nonCancellable(() =>
+      control.requestCancel({ ...ref, workflowId: workflowInfo().workflowId, actor }),
+    );
+  setHandler(cancelUpdate, cancel, {
+    validator: (_actor: Actor) => void isOpen(),
     description: 'Ends the run cleanly: staging is discarded, what was published stays.',
   });
 }
