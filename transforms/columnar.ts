@@ -1,0 +1,388 @@
+/**
+ * The columnar lane: a source's CSV bytes → DuckDB → finished part files in the spool. The bytes never become rows in
+ * JavaScript. CSV dialect: no header, comma, quote and escape `"`, lines end in \n, NULL is the unquoted empty field
+ * (text-like columns are always quoted), one field per column of `work.columns`, constants included.
+ *
+ * Fast path: the bytes go through a named pipe while DuckDB reads them with all threads in small buffers. What cannot be
+ * read so (a row longer than a quarter of a MB, no named pipes) is read again from a spooled file whose longest row is
+ * known, by one thread, in an instance of its own: memory then follows the row's size, not the chunk's.
+ */
+import { mkdir, readdir, rm, stat } from 'node:fs/promises';
+import { basename, dirname, join, relative, sep } from 'node:path';
+import type { DuckDBConnection } from '@duckdb/node-api';
+import { type BytesBatch, type FileBatch, tableText, type Work } from '../connectors/contract.ts';
+import { GodwitError } from '../errors.ts';
+import { type DuckDb, openDuckDb } from './duckdb.ts';
+import { makeFifo, openFifo, releaseFifo } from './fifo.ts';
+import { type FileFormat, lineOf, type Projected, partitionOf, projectionOf, quotedName } from './projection.ts';
+import { spoolCsv, spoolError, spoolFolder } from './spool.ts';
+
+export type PartsWork = Pick<Work, 'name' | 'columns' | 'partition' | 'writeFormat'>;
+
+export type PartsOptions = {
+  readonly spool: string;
+  readonly duckdb: DuckDb;
+  readonly signal: AbortSignal;
+  /** Default: each column as it is. Steps of a mapping compile to another one. */
+  readonly projection?: readonly Projected[];
+  /** Bytes of CSV so far. */
+  readonly progress?: (bytes: number) => void;
+};
+
+const fastLine = 256 * 1024;
+const fastBuffer = 2 * 1024 * 1024;
+/** Below this a pipe costs more than it saves. */
+const smallStream = 1024 * 1024;
+
+/**
+ * Part files of one chunk. `read` is called again when the fast path cannot take the data. The files live until the
+ * consumer asks for the next one; leaving the loop, an abort or an error leaves nothing in the spool. A chunk without
+ * rows gives one empty part, or none when it is partitioned. Throws VALUE_REFUSED (with the column, never the value),
+ * LOCAL_DISK_FULL, BOOKS_UNBALANCED, and whatever the source throws.
+ */
+export async function* toParts(
+  read: () => AsyncIterable<BytesBatch>,
+  work: PartsWork,
+  options: PartsOptions,
+): AsyncGenerator<FileBatch> {
+  const folder = await spoolFolder(options.spool);
+  try {
+    const statement = statementOf(work, options.projection);
+    yield* (await throughPipe(read, statement, folder, options)) ?? (await throughFile(read(), statement, folder, options));
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/** From a file that is spooled anyway (the rows lane). */
+export async function* spooledParts(
+  csv: AsyncIterable<BytesBatch>,
+  work: PartsWork,
+  options: PartsOptions,
+): AsyncGenerator<FileBatch> {
+  const folder = await spoolFolder(options.spool);
+  try {
+    yield* await throughFile(csv, statementOf(work, options.projection), folder, options);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+// ── The statement ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+type Input = { readonly path: string; readonly line: number; readonly buffer: number; readonly parallel: boolean };
+type Statement = {
+  readonly format: FileFormat;
+  readonly partitioned: boolean;
+  readonly table: string;
+  /** Names by input column, for refusals. */
+  readonly columns: readonly string[];
+  readonly sql: (input: Input, out: string) => string;
+};
+
+const literal = (text: string): string => `'${text.replaceAll("'", "''")}'`;
+
+function statementOf(work: PartsWork, given: readonly Projected[] | undefined): Statement {
+  const format = work.writeFormat as FileFormat;
+  const { folders, moved } = partitionOf(work);
+  const projected = (given ?? projectionOf(work.columns, format)).filter(({ name }) => name !== moved);
+  const select = (columns: readonly Projected[]) =>
+    columns.map(({ name, expression }) => `${expression} AS ${quotedName(name)}`).join(', ');
+  const body = format === 'ndjson' ? `${lineOf(projected, work.columns)} AS "line"` : select(projected);
+  const list = folders.length > 0 ? `${body}, ${select(folders)}` : body;
+  const input = `{${work.columns.map((_, i) => `c${i}: 'VARCHAR'`).join(', ')}}`;
+  const where = folders.length > 0 ? `PARTITION_BY (${folders.map(({ name }) => quotedName(name)).join(', ')})` : "FILE_SIZE_BYTES '512MB'";
+  return {
+    format,
+    partitioned: folders.length > 0,
+    table: tableText(work.name),
+    columns: work.columns.map(({ name }) => name),
+    sql: ({ path, line, buffer, parallel }, out) =>
+      `COPY (SELECT ${list} FROM read_csv(${literal(path)}, columns = ${input}, auto_detect = false, header = false, ` +
+      `delim = ',', quote = '"', escape = '"', nullstr = '', allow_quoted_nulls = false, strict_mode = true, ` +
+      `new_line = '\\n', encoding = 'utf-8', parallel = ${parallel}, max_line_size = ${line}, buffer_size = ${buffer})) ` +
+      `TO ${literal(out)} (${formatOptions[format]}, ${where}, FILENAME_PATTERN 'part-{i}', OVERWRITE_OR_IGNORE)`,
+  };
+}
+
+const formatOptions: Readonly<Record<FileFormat, string>> = {
+  parquet:
+    'FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 3, ROW_GROUP_SIZE 122880, ROW_GROUP_SIZE_BYTES 33554432, RETURN_STATS',
+  csv: "FORMAT csv, HEADER true, FILE_EXTENSION 'csv', RETURN_FILES",
+  // A line is finished text: written raw, by a writer told of no quote and of a delimiter that is nowhere needed.
+  ndjson: "FORMAT csv, HEADER false, QUOTE '', ESCAPE '', DELIMITER e'\\x01', FILE_EXTENSION 'ndjson', RETURN_FILES",
+};
+
+// ── Running it ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** The CSV reader gave up on the bytes' structure: to be read again in the thorough way. */
+class Unreadable extends Error {}
+
+/** Undefined when the data is not for this path. */
+async function throughPipe(
+  read: () => AsyncIterable<BytesBatch>,
+  statement: Statement,
+  folder: string,
+  options: PartsOptions,
+): Promise<FileBatch[] | undefined> {
+  const source = read()[Symbol.asyncIterator]();
+  let sourceOver = false;
+  try {
+    const head: BytesBatch[] = [];
+    for (let bytes = 0; bytes < smallStream; ) {
+      const { done, value } = await source.next();
+      sourceOver = done === true;
+      if (done) break;
+      head.push(value);
+      bytes += sizeOf(value);
+    }
+    if (sourceOver) return await throughFile(head, statement, folder, options);
+    const path = join(folder, 'in.csv');
+    if (!(await makeFifo(path))) return undefined;
+    return await pipe(head, source, { path, statement, folder, options });
+  } catch (error) {
+    if (!(error instanceof Unreadable)) throw error;
+    await rm(join(folder, 'out'), { recursive: true, force: true });
+    return undefined;
+  } finally {
+    if (!sourceOver) await source.return?.();
+  }
+}
+
+type Pipe = {
+  readonly path: string;
+  readonly statement: Statement;
+  readonly folder: string;
+  readonly options: PartsOptions;
+};
+
+async function pipe(
+  head: readonly BytesBatch[],
+  source: AsyncIterator<BytesBatch>,
+  { path, statement, folder, options }: Pipe,
+): Promise<FileBatch[]> {
+  await using connection = await connected(options.duckdb);
+  const input = { path, line: fastLine, buffer: fastBuffer, parallel: true };
+  let over = false;
+  const copying = copy(connection.duckdb, statement, input, folder).finally(() => {
+    over = true;
+  });
+  copying.catch(() => {});
+  const interrupt = () => connection.duckdb.interrupt();
+  options.signal.addEventListener('abort', interrupt);
+  let rows: number | undefined;
+  let failure: unknown;
+  try {
+    rows = await feed(head, source, { path, copying, stopped: () => over || options.signal.aborted, options });
+  } catch (error) {
+    failure = error;
+    interrupt();
+    releaseFifo(path);
+  }
+  // DuckDB's own failure is the cause of a broken pipe; a failing source or an abort is the cause of DuckDB's.
+  const copied = await settled(copying);
+  options.signal.removeEventListener('abort', interrupt);
+  options.signal.throwIfAborted();
+  if (failure !== undefined && !(failure instanceof BrokenPipe)) throw failure;
+  if ('error' in copied) throw copied.error;
+  if (failure !== undefined) throw failure;
+  return balanced(copied.value, rows, statement);
+}
+
+class BrokenPipe extends Error {}
+
+type Feed = {
+  readonly path: string;
+  readonly copying: Promise<unknown>;
+  readonly stopped: () => boolean;
+  readonly options: PartsOptions;
+};
+
+/** Pumps the stream into the pipe, reading one batch ahead. The rows which the source says it sent. */
+async function feed(
+  head: readonly BytesBatch[],
+  source: AsyncIterator<BytesBatch>,
+  { path, copying, stopped, options }: Feed,
+): Promise<number | undefined> {
+  const writer = await openFifo(path, stopped);
+  if (!writer) throw new BrokenPipe();
+  const ended = copying.then(
+    () => 'ended' as const,
+    () => 'ended' as const,
+  );
+  let bytes = 0;
+  let rows: number | undefined;
+  try {
+    let queue = head;
+    for (;;) {
+      const next = source.next();
+      next.catch(() => {});
+      for (const batch of queue) {
+        options.signal.throwIfAborted();
+        await writer.write(batch.bytes).catch((cause: unknown) => {
+          throw new BrokenPipe('', { cause });
+        });
+        bytes += sizeOf(batch);
+        rows = batch.rows ?? rows;
+        options.progress?.(bytes);
+      }
+      const result = await Promise.race([next, ended]);
+      if (result === 'ended') throw new BrokenPipe();
+      if (result.done) return rows;
+      queue = [result.value];
+    }
+  } finally {
+    writer.close();
+  }
+}
+
+async function throughFile(
+  batches: AsyncIterable<BytesBatch> | readonly BytesBatch[],
+  statement: Statement,
+  folder: string,
+  options: PartsOptions,
+): Promise<FileBatch[]> {
+  const path = join(folder, 'spooled.csv');
+  const csv = await spoolCsv(path, watched(batches, options));
+  const line = Math.max(csv.longestRow + 1, 4096);
+  const wide = line > fastLine;
+  // A long row passes through the reader's buffer, the vector, the page and its compressed form.
+  await using own = wide
+    ? await openDuckDb({ ...options.duckdb.options, threads: 1, memoryBytes: Math.max(line * 5, options.duckdb.options.memoryBytes) })
+    : undefined;
+  await using connection = await connected(own ?? options.duckdb);
+  const input = { path, line: Math.max(line, fastLine), buffer: Math.max(line + 4096, fastBuffer), parallel: false };
+  const interrupt = () => connection.duckdb.interrupt();
+  options.signal.addEventListener('abort', interrupt);
+  try {
+    const parts = await copy(connection.duckdb, statement, input, folder);
+    return balanced(parts, csv.rows, statement);
+  } catch (error) {
+    options.signal.throwIfAborted();
+    if (!(error instanceof Unreadable)) throw error;
+    throw new GodwitError('INTERNAL', `The rows of ${statement.table} could not be read as CSV.`, {
+      table: statement.table,
+    });
+  } finally {
+    options.signal.removeEventListener('abort', interrupt);
+    await rm(path, { force: true });
+  }
+}
+
+async function* watched(batches: AsyncIterable<BytesBatch> | readonly BytesBatch[], options: PartsOptions) {
+  let bytes = 0;
+  for await (const batch of batches) {
+    options.signal.throwIfAborted();
+    bytes += sizeOf(batch);
+    options.progress?.(bytes);
+    yield batch;
+  }
+}
+
+const sizeOf = (batch: BytesBatch): number => batch.bytes.reduce((sum, bytes) => sum + bytes.byteLength, 0);
+
+const settled = <T>(promise: Promise<T>) =>
+  promise.then(
+    (value) => ({ value }) as const,
+    (error: unknown) => ({ error }) as const,
+  );
+
+async function connected(duckdb: DuckDb) {
+  const connection = await duckdb.connect();
+  return {
+    duckdb: connection,
+    async [Symbol.asyncDispose]() {
+      connection.closeSync();
+    },
+  };
+}
+
+// ── Its result ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+async function copy(
+  connection: DuckDBConnection,
+  statement: Statement,
+  input: Input,
+  folder: string,
+): Promise<FileBatch[]> {
+  const out = join(folder, 'out');
+  await mkdir(out, { recursive: true });
+  try {
+    const result = await connection.runAndReadAll(statement.sql(input, out));
+    if (statement.format === 'parquet') {
+      // filename, count, file_size_bytes, …
+      return result.getRows().map((row) => part(out, String(row[0]), Number(row[1]), Number(row[2])));
+    }
+    const total = Number(result.getRows()[0]?.[0] ?? 0);
+    const files = (await readdir(out, { recursive: true, withFileTypes: true })).filter((entry) => entry.isFile());
+    const parts: FileBatch[] = [];
+    for (const { parentPath, name } of files) {
+      const path = join(parentPath, name);
+      const rows = files.length === 1 ? total : await countRows(connection, path, statement.format);
+      parts.push(part(out, path, rows, (await stat(path)).size));
+    }
+    return parts;
+  } catch (error) {
+    throw translate(error, statement);
+  }
+}
+
+const part = (out: string, path: string, rows: number, bytes: number): FileBatch => ({
+  kind: 'file',
+  path,
+  partition: relative(out, dirname(path)).split(sep).join('/'),
+  rows,
+  bytes,
+});
+
+/** Several text files came of one statement, which counts them together. */
+async function countRows(connection: DuckDBConnection, path: string, format: FileFormat): Promise<number> {
+  const quote = format === 'csv' ? `quote = '"', escape = '"'` : `quote = '', escape = ''`;
+  const result = await connection.runAndReadAll(
+    `SELECT count(*) FROM read_csv(${literal(path)}, auto_detect = false, header = ${format === 'csv'}, delim = e'\\x01', ` +
+      `${quote}, columns = {c: 'VARCHAR'}, strict_mode = false, parallel = false, max_line_size = 8388608)`,
+  );
+  return Number(result.getRows()[0]?.[0]);
+}
+
+function balanced(parts: FileBatch[], rows: number | undefined, statement: Statement): FileBatch[] {
+  const written = parts.reduce((sum, { rows }) => sum + rows, 0);
+  if (rows === undefined || written !== rows) {
+    const sent = rows === undefined ? 'an unknown number of' : rows;
+    throw new GodwitError('BOOKS_UNBALANCED', `The source sent ${sent} rows of ${statement.table}, the files have ${written}.`, {
+      table: statement.table,
+    });
+  }
+  return parts;
+}
+
+/** By what DuckDB says of the kind of failure and the column. Its text quotes values and goes no further. */
+function translate(error: unknown, { table, columns }: Statement): Error {
+  const text = error instanceof Error ? error.message : '';
+  const named = /(?:godwit-misfit|source column) c(\d+)\b/.exec(text)?.[1];
+  const native = /^[A-Z][A-Za-z ]* Error/.exec(text)?.[0];
+  if (/^(?:Conversion Error|Invalid Input Error: (?!CSV Error))/.test(text) || named !== undefined) {
+    const column = named === undefined ? undefined : columns[Number(named)];
+    return new GodwitError(
+      'VALUE_REFUSED',
+      `${column === undefined ? 'A value' : `A value of column "${column}"`} of ${table} does not fit the file's type; nothing of this chunk was written.`,
+      { table, column, native },
+    );
+  }
+  if (/No space left|File too large|Disk quota|max_temp_directory_size|Could not write|Failed to write/i.test(text)) {
+    return spoolError({ code: 'ENOSPC' }) as Error;
+  }
+  if (/^Out of Memory/.test(text)) {
+    return new GodwitError('ROW_TOO_LARGE', `Rows of ${table} need more memory than GODWIT_DUCKDB_MB allows.`, {
+      table,
+      native,
+    });
+  }
+  if (/CSV|max_line_size|maximum line size|parallel/i.test(text)) return new Unreadable();
+  return new GodwitError('INTERNAL', `DuckDB failed while it wrote the files of ${table} (${native ?? 'unknown error'}).`, {
+    table,
+    native,
+  });
+}
+
+export const partName = (path: string): string => basename(path);
