@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { existsSync, lstatSync, readFileSync, realpathSync, rmSync, symlinkSync } from 'node:fs';
+import { existsSync, lstatSync, readFileSync, readlinkSync, realpathSync, symlinkSync } from 'node:fs';
 import { chmod, chown, mkdir, rm, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
@@ -219,7 +219,7 @@ async function prepareFolder(dir: string, runAs: User | undefined): Promise<stri
       if (reachableBy(runAs, dir)) await mkdir(data, { mode: 0o700 });
       else symlinkSync(join(publicFolder(runAs), `postgres-${nameOf(dir)}`), data);
     }
-    const real = lstatSync(data).isSymbolicLink() ? readLink(data) : data;
+    const real = lstatSync(data).isSymbolicLink() ? readlinkSync(data) : data;
     await mkdir(real, { recursive: true, mode: 0o700 });
     if (!reachableBy(runAs, join(real, '..'))) {
       throw new GodwitError(
@@ -238,19 +238,6 @@ async function prepareFolder(dir: string, runAs: User | undefined): Promise<stri
   }
 }
 
-const readLink = (link: string): string => {
-  try {
-    return realpathSync(link);
-  } catch {
-    // Points to what is gone (a cleaned-up public folder): a new cluster is made.
-    rmSync(link);
-    throw new GodwitError(
-      'SERVER_START_FAILED',
-      `The data of PostgreSQL that ${link} pointed to is gone. Start again for a new, empty one.`,
-    );
-  }
-};
-
 /** initdb where there is none yet; returns the superuser's password. Whole or not at all: a half-made one is redone. */
 async function ensureCluster(cluster: {
   program: PostgresProgram;
@@ -263,7 +250,14 @@ async function ensureCluster(cluster: {
   const { program, dir, data, runAs } = cluster;
   const passwordFile = join(dir, 'password');
   if (existsSync(passwordFile)) {
-    const made = Number.parseInt(readFileSync(join(data, 'PG_VERSION'), 'utf8'), 10);
+    const versionFile = join(data, 'PG_VERSION');
+    if (!existsSync(versionFile)) {
+      throw new GodwitError(
+        'SERVER_START_FAILED',
+        `The data of the embedded PostgreSQL is gone from ${data}: put it back, or remove ${dir} to begin with an empty one.`,
+      );
+    }
+    const made = Number.parseInt(readFileSync(versionFile, 'utf8'), 10);
     if (made === program.version) return readFileSync(passwordFile, 'utf8').trim();
     throw new GodwitError(
       'SERVER_START_FAILED',
