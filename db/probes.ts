@@ -1,0 +1,42 @@
+import { eq, lt } from 'drizzle-orm';
+import { GodwitError } from '../errors.ts';
+import type { JobDocument } from '../mapping/document.ts';
+import type { Executor } from './open.ts';
+import { type ProbeAnswer, probes } from './schema.ts';
+
+/** What a worker looks at outside of any run. Rows and ids only: the secrets are opened there. */
+export type ProbeRequest =
+  | { readonly kind: 'test'; readonly endpoint: 'source' | 'target' | 'connection'; readonly id: string }
+  | { readonly kind: 'tables'; readonly sourceId: string }
+  | { readonly kind: 'columns'; readonly sourceId: string; readonly schema: string; readonly table: string }
+  /** The latest document of the job, or this one in its place (not yet applied). */
+  | { readonly kind: 'plan'; readonly jobId: string; readonly document?: JobDocument };
+
+export async function createProbe(db: Executor, request: ProbeRequest): Promise<string> {
+  const id = crypto.randomUUID();
+  await db.insert(probes).values({ id, request });
+  return id;
+}
+
+/** Throws NOT_FOUND: swept. */
+export async function getProbe(
+  db: Executor,
+  id: string,
+): Promise<{ readonly id: string; readonly request: ProbeRequest; readonly answer: ProbeAnswer | null }> {
+  const [found] = await db.select().from(probes).where(eq(probes.id, id));
+  if (!found) throw new GodwitError('NOT_FOUND', 'That probe is gone.');
+  return { id: found.id, request: found.request as ProbeRequest, answer: found.answer };
+}
+
+export async function answerProbe(db: Executor, id: string, answer: ProbeAnswer): Promise<void> {
+  await db.update(probes).set({ answer }).where(eq(probes.id, id));
+}
+
+export async function removeProbe(db: Executor, id: string): Promise<void> {
+  await db.delete(probes).where(eq(probes.id, id));
+}
+
+/** For the janitor. */
+export async function sweepProbes(db: Executor, olderThan: Date): Promise<void> {
+  await db.delete(probes).where(lt(probes.createdAt, olderThan));
+}
