@@ -8,6 +8,7 @@ import {
   type ConnectionChange,
   type ConnectionDraft,
   changedSecrets,
+  getConnection,
   inUse,
   openSecrets,
   refuseTwice,
@@ -218,6 +219,33 @@ export async function effectiveEndpoint(
     settings: { ...connection?.settings, ...row.settings },
     secrets: { ...below, ...openSecrets(sealer, secretPurpose(kind, row.id), row.secrets) },
   };
+}
+
+/** The same for one written inside a mapping that is not applied. */
+export async function effectiveInline(
+  db: Executor,
+  sealer: Sealer,
+  { kind, endpoint }: { readonly kind: EndpointKind; readonly endpoint: EndpointDraft },
+): Promise<Effective> {
+  const { name, type, connection } = endpoint;
+  const below = connection === undefined ? undefined : await getConnection(db, connection);
+  const secrets = below && openSecrets(sealer, secretPurpose('connection', below.id), below.secrets);
+  return {
+    kind,
+    id: '',
+    name,
+    type,
+    settings: { ...below?.settings, ...endpoint.settings },
+    secrets: { ...secrets, ...endpoint.secrets },
+  };
+}
+
+/** For the test of a connection by itself. */
+export async function effectiveConnection(db: Executor, sealer: Sealer, id: string) {
+  const [found] = await db.select().from(connections).where(eq(connections.id, id));
+  if (!found) throw new GodwitError('NOT_FOUND', 'That connection is gone.');
+  const { name, type, settings } = found;
+  return { id, name, type, settings, secrets: openSecrets(sealer, secretPurpose('connection', id), found.secrets) };
 }
 
 async function connectionOf(db: Executor, row: EndpointRow): Promise<Connection | undefined> {

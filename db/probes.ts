@@ -1,6 +1,8 @@
 import { eq, lt } from 'drizzle-orm';
 import { GodwitError } from '../errors.ts';
 import type { JobDocument } from '../mapping/document.ts';
+import type { ParsedMapping } from '../mapping/parse.ts';
+import type { Sealer } from '../secrets/seal.ts';
 import type { Executor } from './open.ts';
 import { type ProbeAnswer, probes } from './schema.ts';
 
@@ -9,14 +11,32 @@ export type ProbeRequest =
   | { readonly kind: 'test'; readonly endpoint: 'source' | 'target' | 'connection'; readonly id: string }
   | { readonly kind: 'tables'; readonly sourceId: string }
   | { readonly kind: 'columns'; readonly sourceId: string; readonly schema: string; readonly table: string }
-  /** The latest document of the job, or this one in its place (not yet applied). */
-  | { readonly kind: 'plan'; readonly jobId: string; readonly document?: JobDocument };
+  /** The latest document of the job. */
+  | { readonly kind: 'plan'; readonly jobId: string }
+  /** A document that is not applied. `endpoints`: see `openProbeEndpoints`. `jobId` when there is a job of its name. */
+  | {
+      readonly kind: 'plan';
+      readonly document: JobDocument;
+      readonly jobId?: string;
+      readonly endpoints?: string;
+    };
+
+/** Of a plan's document: what is written inside it. */
+export type InlineEndpoints = ParsedMapping['endpoints'];
 
 export async function createProbe(db: Executor, request: ProbeRequest): Promise<string> {
   const id = crypto.randomUUID();
   await db.insert(probes).values({ id, request });
   return id;
 }
+
+/** Inline endpoints hold secrets: sealed text for `ProbeRequest.endpoints`. */
+export const sealProbeEndpoints = (sealer: Sealer, endpoints: InlineEndpoints): string =>
+  sealer.sealJson(endpoints, 'probe endpoints').toString('base64');
+
+/** In the worker only. Make each one effective with `effectiveInline` of endpoints.ts. */
+export const openProbeEndpoints = (sealer: Sealer, sealed: string): InlineEndpoints =>
+  sealer.openJson<InlineEndpoints>(Buffer.from(sealed, 'base64'), 'probe endpoints');
 
 /** Throws NOT_FOUND: swept. */
 export async function getProbe(

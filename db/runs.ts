@@ -1,0 +1,321 @@
+import { and, desc, eq, gt, gte, inArray, lt, lte, or, type SQL, sql } from 'drizzle-orm';
+import { GodwitError } from '../errors.ts';
+import type { JobDocument } from '../mapping/document.ts';
+import type { Executor } from './open.ts';
+import { type Page, type PageWish, pageOf, readCursor } from './paging.ts';
+import { type Failure, jobDocuments, jobs, type RunStatus, runs, runTables } from './schema.ts';
+import { activeStatuses, isActive } from './status.ts';
+
+export type Run = typeof runs.$inferSelect;
+/** With the job's name, without the document. */
+export type RunSummary = Omit<Run, 'document'> & { readonly job: string };
+
+export type RunDraft = {
+  readonly jobId: string;
+  readonly scheduleKey?: string;
+  /** The id of the workflow that runs it, from the job's name and the run's number; or the one that is running. */
+  readonly workflowId: (job: string, number: number) => string;
+  /** api, cli, schedule … */
+  readonly trigger: string;
+  readonly actor?: string;
+  readonly idempotencyKey?: string;
+  /** Run ids whose workflows are known to be gone: they refuse no start (decision 6). */
+  readonly ignore?: readonly string[];
+  /** A start by schedule or by hand while another runs is written down as skipped by `begin`: do not refuse here. */
+  readonly allowActive?: boolean;
+};
+
+/**
+ * The run's row, with its number and a frozen copy of the document. The same Idempotency-Key gives the same run again
+ * (`again`). Throws ALREADY_RUNNING with the other's number.
+ */
+export async function createRun(
+  db: Executor,
+  draft: RunDraft,
+): Promise<{ readonly run: Run; readonly again: boolean }> {
+  return await db.transaction(async (tx) => {
+    const { jobId, scheduleKey = '' } = draft;
+    const [job] = await tx.select().from(jobs).where(eq(jobs.id, jobId)).for('update');
+    if (!job) throw new GodwitError('NOT_FOUND', 'That job is gone.');
+    if (draft.idempotencyKey !== undefined) {
+      const [made] = await tx
+        .select()
+        .from(runs)
+        .where(and(eq(runs.jobId, jobId), eq(runs.idempotencyKey, draft.idempotencyKey)));
+      if (made) return { run: made, again: true };
+    }
+    const active = draft.allowActive ? undefined : await findActive(tx, { jobId, scheduleKey, ignore: draft.ignore });
+    if (active) throw alreadyRunning(job.name, active);
+    const [frozen] = await tx
+      .select()
+      .from(jobDocuments)
+      .where(and(eq(jobDocuments.jobId, jobId), eq(jobDocuments.version, job.version)));
+    const number = job.lastRun + 1;
+    await tx.update(jobs).set({ lastRun: number }).where(eq(jobs.id, jobId));
+    const [run] = await tx
+      .insert(runs)
+      .values({
+        jobId,
+        number,
+        scheduleKey,
+        documentVersion: job.version,
+        document: frozen?.document,
+        workflowId: draft.workflowId(job.name, number),
+        trigger: draft.trigger,
+        actor: draft.actor ?? null,
+        idempotencyKey: draft.idempotencyKey ?? null,
+      })
+      .returning();
+    return { run: run as Run, again: false };
+  });
+}
+
+export const alreadyRunning = (job: string, run: Pick<Run, 'number' | 'status'>): GodwitError =>
+  new GodwitError('ALREADY_RUNNING', `Run ${run.number} of the job "${job}" is ${run.status}.`, {
+    job,
+    run: `${job}/${run.number}`,
+  });
+
+type ActiveWish = {
+  readonly jobId: string;
+  readonly scheduleKey?: string;
+  readonly ignore?: readonly string[] | undefined;
+};
+
+/** The run of that job (and schedule key) that is not over, if there is one. */
+export async function findActive(
+  db: Executor,
+  { jobId, scheduleKey, ignore = [] }: ActiveWish,
+): Promise<Run | undefined> {
+  const found = await db
+    .select()
+    .from(runs)
+    .where(
+      and(
+        eq(runs.jobId, jobId),
+        scheduleKey === undefined ? undefined : eq(runs.scheduleKey, scheduleKey),
+        inArray(runs.status, [...activeStatuses]),
+      ),
+    )
+    .orderBy(desc(runs.number));
+  return found.find((run) => !ignore.includes(run.id));
+}
+
+/** Throws NOT_FOUND. */
+export async function getRun(
+  db: Executor,
+  id: string,
+): Promise<Run & { readonly job: string; readonly jobUid: string }> {
+  const [found] = await db
+    .select({ run: runs, job: jobs.name, jobUid: jobs.uid })
+    .from(runs)
+    .innerJoin(jobs, eq(jobs.id, runs.jobId))
+    .where(eq(runs.id, id));
+  if (!found) throw new GodwitError('NOT_FOUND', 'There is no run of that id.', { run: id });
+  return { ...found.run, job: found.job, jobUid: found.jobUid };
+}
+
+/** By `<job>/<number>`. Throws NOT_FOUND. */
+export async function findRun(db: Executor, job: string, number: number) {
+  const [found] = await db
+    .select({ run: runs, job: jobs.name, jobUid: jobs.uid })
+    .from(runs)
+    .innerJoin(jobs, eq(jobs.id, runs.jobId))
+    .where(and(eq(jobs.name, job), eq(runs.number, number)));
+  if (!found) throw new GodwitError('NOT_FOUND', `The job "${job}" has no run ${number}.`, { run: `${job}/${number}` });
+  return { ...found.run, job: found.job, jobUid: found.jobUid };
+}
+
+export const documentOf = (run: Pick<Run, 'document'>): JobDocument => run.document as JobDocument;
+
+export type RunWish = PageWish & {
+  readonly jobId?: string;
+  readonly statuses?: readonly RunStatus[];
+  readonly trigger?: string;
+  readonly since?: Date;
+  readonly until?: Date;
+};
+
+/** The latest first. Without documents: a page of runs is small. */
+export async function listRuns(db: Executor, wish: RunWish): Promise<Page<RunSummary>> {
+  const { jobId, statuses, trigger, since, until, limit, cursor } = wish;
+  const rows = await db
+    .select({ ...summaryColumns, job: jobs.name })
+    .from(runs)
+    .innerJoin(jobs, eq(jobs.id, runs.jobId))
+    .where(
+      and(
+        jobId === undefined ? undefined : eq(runs.jobId, jobId),
+        statuses && statuses.length > 0 ? inArray(runs.status, [...statuses]) : undefined,
+        trigger === undefined ? undefined : eq(runs.trigger, trigger),
+        since === undefined ? undefined : gte(runs.createdAt, since),
+        until === undefined ? undefined : lt(runs.createdAt, until),
+        cursor === undefined ? undefined : before(cursor),
+      ),
+    )
+    // As the index `runs_created` has them.
+    .orderBy(desc(runs.createdAt), runs.id)
+    .limit(limit + 1);
+  return pageOf(rows, limit, (row) => [row.createdAt.toISOString(), row.id]);
+}
+
+function before(cursor: string): SQL | undefined {
+  const [at, id] = readCursor(cursor, ['string', 'string']);
+  const instant = new Date(at);
+  if (Number.isNaN(instant.getTime()) || !/^[0-9a-f-]{36}$/.test(id)) {
+    throw new GodwitError('USAGE', 'cursor: give back `next` of the page before, unchanged.');
+  }
+  return and(lte(runs.createdAt, instant), or(lt(runs.createdAt, instant), gt(runs.id, id)));
+}
+
+const summaryColumns = {
+  id: runs.id,
+  jobId: runs.jobId,
+  number: runs.number,
+  scheduleKey: runs.scheduleKey,
+  documentVersion: runs.documentVersion,
+  status: runs.status,
+  failure: runs.failure,
+  attempt: runs.attempt,
+  epoch: runs.epoch,
+  workflowId: runs.workflowId,
+  workflowRunId: runs.workflowRunId,
+  trigger: runs.trigger,
+  actor: runs.actor,
+  idempotencyKey: runs.idempotencyKey,
+  snapshotDate: runs.snapshotDate,
+  consistency: runs.consistency,
+  notes: runs.notes,
+  createdAt: runs.createdAt,
+  startedAt: runs.startedAt,
+  endedAt: runs.endedAt,
+};
+
+export type RunTotals = {
+  readonly tables: number;
+  readonly succeeded: number;
+  readonly failed: number;
+  readonly open: number;
+  readonly rowsRead: number;
+  readonly rowsWritten: number;
+  readonly rowsFiltered: number;
+  readonly rowsQuarantined: number;
+  readonly rowsMoving: number;
+  readonly bytes: number;
+};
+
+/** Sums over the tables of each run. */
+export async function totalsOf(db: Executor, runIds: readonly string[]): Promise<ReadonlyMap<string, RunTotals>> {
+  if (runIds.length === 0) return new Map();
+  const number = (value: SQL) => sql<number>`${value}`.mapWith(Number);
+  const rows = await db
+    .select({
+      runId: runTables.runId,
+      tables: number(sql`count(*)`),
+      succeeded: number(sql`count(*) FILTER (WHERE ${runTables.status} = 'succeeded')`),
+      failed: number(sql`count(*) FILTER (WHERE ${runTables.status} = 'failed')`),
+      open: number(
+        sql`count(*) FILTER (WHERE ${runTables.status} IN ('queued', 'running', 'waiting', 'paused', 'staged'))`,
+      ),
+      rowsRead: number(sql`sum(${runTables.rowsRead})`),
+      rowsWritten: number(sql`sum(${runTables.rowsWritten})`),
+      rowsFiltered: number(sql`sum(${runTables.rowsFiltered})`),
+      rowsQuarantined: number(sql`sum(${runTables.rowsQuarantined})`),
+      rowsMoving: number(sql`sum(${runTables.rowsMoving})`),
+      bytes: number(sql`sum(${runTables.bytes})`),
+    })
+    .from(runTables)
+    .where(inArray(runTables.runId, [...runIds]))
+    .groupBy(runTables.runId);
+  return new Map(rows.map(({ runId, ...totals }) => [runId, totals]));
+}
+
+export type RunChange = Partial<
+  Pick<
+    Run,
+    | 'status'
+    | 'failure'
+    | 'workflowId'
+    | 'workflowRunId'
+    | 'snapshotDate'
+    | 'consistency'
+    | 'notes'
+    | 'startedAt'
+    | 'endedAt'
+  >
+>;
+
+/** With an epoch: only if it is still the run's (decision 6); throws FENCED otherwise. */
+export async function changeRun(
+  db: Executor,
+  { runId, epoch }: { readonly runId: string; readonly epoch?: number },
+  change: RunChange,
+): Promise<void> {
+  const changed = await db
+    .update(runs)
+    .set(change)
+    .where(and(eq(runs.id, runId), epoch === undefined ? undefined : eq(runs.epoch, epoch)))
+    .returning({ id: runs.id });
+  if (changed.length > 0) return;
+  if (epoch === undefined) throw new GodwitError('NOT_FOUND', 'There is no run of that id.', { run: runId });
+  throw new GodwitError('FENCED', 'Another workflow took this run over.', { run: runId });
+}
+
+/** A start that Temporal refused: the row would look queued for ever. */
+export async function failStart(db: Executor, runId: string, failure: Failure): Promise<void> {
+  await db
+    .update(runs)
+    .set({ status: 'failed', failure, endedAt: new Date() })
+    .where(and(eq(runs.id, runId), eq(runs.status, 'queued')));
+}
+
+/**
+ * Another try of a closed run (decision 5): attempt and epoch + 1, the same frozen document. Tables that did not succeed
+ * are queued again, with their staging. Throws CONFLICT when it is not closed, or has nothing left to do.
+ */
+export async function reopenRun(
+  db: Executor,
+  { runId, ignore }: { readonly runId: string; readonly ignore?: readonly string[] },
+): Promise<Run> {
+  return await db.transaction(async (tx) => {
+    const [found] = await tx.select({ jobId: runs.jobId }).from(runs).where(eq(runs.id, runId));
+    if (!found) throw new GodwitError('NOT_FOUND', 'There is no run of that id.', { run: runId });
+    // The job first, as createRun does: two of them cannot wait for each other.
+    const [job] = await tx.select().from(jobs).where(eq(jobs.id, found.jobId)).for('update');
+    const [run] = await tx.select().from(runs).where(eq(runs.id, runId)).for('update');
+    if (!job || !run) throw new GodwitError('NOT_FOUND', 'There is no run of that id.', { run: runId });
+    const where = { job: job.name, run: `${job.name}/${run.number}` };
+    if (isActive(run.status) && !ignore?.includes(run.id)) {
+      throw new GodwitError('CONFLICT', `Run ${run.number} of "${job.name}" is ${run.status}: it is not over.`, where);
+    }
+    if (run.status === 'succeeded') {
+      throw new GodwitError('CONFLICT', `Run ${run.number} of "${job.name}" succeeded: start a new run.`, where);
+    }
+    const other = await findActive(tx, {
+      jobId: job.id,
+      scheduleKey: run.scheduleKey,
+      ignore: [runId, ...(ignore ?? [])],
+    });
+    if (other) throw alreadyRunning(job.name, other);
+    const [changed] = await tx
+      .update(runs)
+      .set({
+        status: 'queued',
+        failure: null,
+        endedAt: null,
+        attempt: run.attempt + 1,
+        document: renamed(documentOf(run), job.name),
+      })
+      .where(eq(runs.id, runId))
+      .returning();
+    return changed as Run;
+  });
+}
+
+/** A job may have a new name since: its own endpoints have it too. */
+function renamed(document: JobDocument, name: string): JobDocument {
+  if (document.name === name) return document;
+  const own = (text: string) => (text.startsWith(`${document.name}/`) ? name + text.slice(document.name.length) : text);
+  const targets = Object.entries(document.targets).map(([alias, use]) => [alias, { ...use, target: own(use.target) }]);
+  return { ...document, name, source: own(document.source), targets: Object.fromEntries(targets) };
+}
