@@ -278,7 +278,7 @@ SELECT i.indrelid AS relation, c.relname AS name, pg_get_indexdef(i.indexrelid) 
   EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid AND k.contype IN ('p', 'u', 'x')) AS constraint,
   CASE WHEN i.indexprs IS NULL THEN (
     SELECT json_agg(json_build_object('name', a.attname, 'not_null', a.attnotnull,
-      'type', format_type(a.atttypid, NULL), 'collation', CASE WHEN l.oid IS NOT NULL THEN format('%I.%I', ln.nspname, l.collname) END)
+      'type', format_type(a.atttypid, -1), 'collation', CASE WHEN l.oid IS NOT NULL THEN format('%I.%I', ln.nspname, l.collname) END)
       ORDER BY k.n)
     FROM generate_series(1, i.indnkeyatts) AS k(n)
       JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[k.n - 1]

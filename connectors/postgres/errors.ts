@@ -26,6 +26,7 @@ const bySqlstate: Readonly<Record<string, ErrorCode>> = {
   '57': 'SERVER_BUSY', // query_canceled by a timeout
   '58': 'SERVER_BUSY', // the server's own input or output
   '25P04': 'SERVER_BUSY', // transaction_timeout
+  '72000': 'SNAPSHOT_LOST', // snapshot too old (until 16)
   '22': 'VALUE_REFUSED',
   '23': 'CONSTRAINT_BROKEN',
   '54': 'ROW_TOO_LARGE',

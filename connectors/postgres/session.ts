@@ -31,6 +31,8 @@ export interface Session extends AsyncDisposable {
   readonly lost: Promise<never>;
   /** Rows as objects. Dates, numerics and int8 are texts as the server wrote them. Errors are translated. */
   query<R extends object = Record<string, unknown>>(text: string, values?: readonly unknown[]): Promise<R[]>;
+  /** The columns of a statement's result, as the server describes them. Runs the statement. */
+  describe(text: string): Promise<pg.FieldDef[]>;
   /** Asks the server to cancel what this session is doing; resolves when asked, at the latest after two seconds. */
   cancel(): Promise<void>;
   /** Ends now: cancels on the server, destroys the socket. Idempotent, never throws. */
@@ -97,6 +99,13 @@ async function connect(address: PostgresAddress, ssl: Tls, options: SessionOptio
   };
   signal?.addEventListener('abort', destroy, { once: true });
 
+  const describe = async (text: string): Promise<pg.FieldDef[]> => {
+    try {
+      return (await client.query(text)).fields;
+    } catch (error) {
+      throw fail(error);
+    }
+  };
   const query = async <R extends object>(text: string, values?: readonly unknown[]): Promise<R[]> => {
     try {
       const result = await client.query<R>(text, values as unknown[] | undefined);
@@ -121,6 +130,7 @@ async function connect(address: PostgresAddress, ssl: Tls, options: SessionOptio
     pid: wire.processID,
     lost,
     query,
+    describe,
     cancel,
     destroy,
     async [Symbol.asyncDispose]() {

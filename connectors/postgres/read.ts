@@ -1,0 +1,133 @@
+/** The rows of one chunk, in any of the formats. The dialects are told in select.ts. */
+import { GodwitError } from '../../errors.ts';
+import { type Batch, type Chunk, type Format, type Read, type RowsBatch, type Table, tableText } from '../contract.ts';
+import { boundsCondition } from './bounds.ts';
+import { copyOut } from './copy-out.ts';
+import { CopyTextReader, rowParsers } from './copy-text.ts';
+import { sqlstate } from './errors.ts';
+import type { SessionPool } from './pool.ts';
+import { predicateCondition } from './predicates.ts';
+import { selectList } from './select.ts';
+import type { Session } from './session.ts';
+import { assertUnchanged, beginRead, from } from './transaction.ts';
+
+export const readFormats: readonly Format[] = ['pg-binary', 'pg-text', 'csv', 'rows'];
+
+export async function* readChunk(pool: SessionPool, table: Table, chunk: Chunk, want: Read): AsyncGenerator<Batch> {
+  want.signal.throwIfAborted();
+  if (chunk.kind === 'blocks' && want.snapshot.consistency !== 'snapshot') {
+    const name = tableText(table.name);
+    throw new GodwitError('SNAPSHOT_LOST', `Block ranges of ${name} mean nothing without their snapshot.`, {
+      table: name,
+    });
+  }
+  const session = await pool.take();
+  let clean = false;
+  const stop = () => session.destroy();
+  want.signal.addEventListener('abort', stop, { once: true });
+  try {
+    want.signal.throwIfAborted();
+    await begin(session, table, chunk, want);
+    yield* want.format === 'rows' ? rows(session, table, chunk, want) : bytes(session, table, chunk, want);
+    await session.query('COMMIT');
+    clean = true;
+  } catch (error) {
+    throw want.signal.aborted ? want.signal.reason : placed(error, table, chunk);
+  } finally {
+    want.signal.removeEventListener('abort', stop);
+    if (clean) await pool.give(session);
+    else session.destroy();
+  }
+}
+
+async function begin(session: Session, table: Table, chunk: Chunk, want: Read): Promise<void> {
+  await beginRead(session, want.snapshot);
+  await assertUnchanged(session, table, [
+    ...new Set([
+      ...want.columns.map((column) => column.name),
+      ...(want.where ?? []).map((predicate) => predicate.column),
+    ]),
+  ]);
+  // One plan only is right for a range: the one that reads the range and nothing else.
+  const whole = chunk.kind === 'all';
+  await session.query(
+    `SELECT set_config('max_parallel_workers_per_gather', '0', true), set_config('enable_seqscan', '${whole ? 'on' : 'off'}', true),
+       set_config('enable_bitmapscan', '${whole ? 'on' : 'off'}', true), set_config('enable_sort', '${whole ? 'on' : 'off'}', true)`,
+  );
+}
+
+/** The COPY statement of a chunk. */
+export function copyStatement(table: Table, chunk: Chunk, want: Read, version: number): string {
+  const where = [boundsCondition(table, chunk), predicateCondition(table, want.where)].filter(Boolean).join(' AND ');
+  const list = selectList(table, want.columns, want.format, version);
+  const select = `SELECT ${list} FROM ${from(table)}${where ? ` WHERE ${where}` : ''}`;
+  return `COPY (${select}) TO STDOUT WITH (FORMAT ${copyFormat(want.format)})`;
+}
+
+function copyFormat(format: Format): string {
+  switch (format) {
+    case 'pg-binary':
+      return 'binary';
+    case 'csv':
+      return 'csv';
+    case 'pg-text':
+    case 'rows':
+      return 'text';
+    default:
+      throw new GodwitError('INTERNAL', `PostgreSQL does not read out ${format}.`);
+  }
+}
+
+async function* bytes(session: Session, table: Table, chunk: Chunk, want: Read): AsyncGenerator<Batch> {
+  const framed = want.framed === true;
+  const copy = copyOut(session, copyStatement(table, chunk, want, session.version), {
+    framed,
+    bytes: Math.min(want.batch.bytes, 4 * 1024 * 1024),
+    signal: want.signal,
+  });
+  for await (const batch of copy) yield { kind: 'bytes', framed, bytes: batch.bytes, rows: batch.rows };
+}
+
+async function* rows(session: Session, table: Table, chunk: Chunk, want: Read): AsyncGenerator<RowsBatch> {
+  const reader = new CopyTextReader(rowParsers(table, want.columns));
+  const copy = copyOut(session, copyStatement(table, chunk, want, session.version), {
+    framed: false,
+    bytes: Math.min(want.batch.bytes, 1024 * 1024),
+    signal: want.signal,
+  });
+  let held: RowsBatch['rows'][number][] = [];
+  let heldBytes = 0;
+  for await (const batch of copy) {
+    for (const part of batch.bytes) {
+      const complete = reader.push(part);
+      heldBytes += part.length;
+      for (const row of complete) {
+        held.push(row);
+        if (held.length >= want.batch.rows) {
+          yield { kind: 'rows', rows: held };
+          held = [];
+          heldBytes = 0;
+        }
+      }
+      if (heldBytes >= want.batch.bytes && held.length > 0) {
+        yield { kind: 'rows', rows: held };
+        held = [];
+        heldBytes = 0;
+      }
+    }
+  }
+  if (held.length > 0) yield { kind: 'rows', rows: held };
+}
+
+/** Where it happened; and a table that lost its shape between the check and the copy has changed. */
+function placed(error: unknown, table: Table, chunk: Chunk): unknown {
+  if (!(error instanceof GodwitError)) return error;
+  const state = sqlstate(error);
+  const code = state === '42P01' || state === '42703' || state === '3F000' ? 'SOURCE_CHANGED' : error.code;
+  return new GodwitError(code, error.message, {
+    ...error.where,
+    table: tableText(table.name),
+    chunk: chunk.id,
+    cause: error.cause,
+  });
+}

@@ -1,0 +1,54 @@
+/** The keeper of one exported snapshot: a session that stays in its transaction until disposed. */
+import { GodwitError } from '../../errors.ts';
+import type { Snapshot } from '../contract.ts';
+import { openSession } from './session.ts';
+import type { PostgresAddress } from './settings.ts';
+
+const wakeEvery = 60_000; // below the idle limit of the firewalls and balancers in between
+
+export async function openSnapshot(address: PostgresAddress): Promise<Snapshot> {
+  const session = await openSession(address);
+  try {
+    // The position comes before the snapshot: a change stream from there repeats some changes, and misses none.
+    const [where] = await session.query<{ position: string }>(
+      `SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END)::text AS position`,
+    );
+    await session.query('BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY');
+    const [snapshot] = await session.query<{ token: string; at: string }>(
+      `SELECT pg_export_snapshot() AS token, to_char(clock_timestamp(), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS at`,
+    );
+    if (!where || !snapshot) throw new GodwitError('INTERNAL', 'PostgreSQL exported no snapshot.');
+
+    const { promise: lost, reject } = Promise.withResolvers<never>();
+    lost.catch(() => {});
+    let disposed = false;
+    const lose = (error: unknown) => {
+      if (disposed) return;
+      clearInterval(timer);
+      reject(new GodwitError('SNAPSHOT_LOST', "The session that held the run's snapshot ended.", { cause: error }));
+    };
+    const timer = setInterval(() => {
+      session.query('SELECT 1').catch((error) => {
+        session.destroy();
+        lose(error);
+      });
+    }, wakeEvery);
+    timer.unref();
+    session.lost.catch(lose);
+    return {
+      token: snapshot.token,
+      position: where.position,
+      takenAt: snapshot.at,
+      consistency: 'snapshot',
+      lost,
+      async [Symbol.asyncDispose]() {
+        disposed = true;
+        clearInterval(timer);
+        await session[Symbol.asyncDispose]();
+      },
+    };
+  } catch (error) {
+    session.destroy();
+    throw error;
+  }
+}

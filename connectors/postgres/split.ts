@@ -1,0 +1,134 @@
+/**
+ * Chunks, found as they are asked for. Three kinds:
+ * 1. `all`: the table is smaller than a chunk, or has no key to walk. No query.
+ * 2. `keys`: ranges of the key, each bound found by one walk of N entries along the key's index.
+ * 3. `blocks`: ranges of the table's blocks, where the order of the key says nothing about the order on disk (random
+ *    UUIDs): a key range would touch every block of the table. Needs one snapshot for all chunks.
+ */
+import type { Chunk, SplitOptions, Table } from '../contract.ts';
+import { type BlockBounds, compare, type KeyBounds, keyExpression } from './bounds.ts';
+import { type PostgresExtras, type PostgresKeyIndex, postgresExtras } from './extras.ts';
+import type { SessionPool } from './pool.ts';
+import type { Session } from './session.ts';
+import { beginRead, from } from './transaction.ts';
+
+export function splitTable(pool: SessionPool, table: Table, options: SplitOptions): AsyncIterable<Chunk> {
+  const extras = postgresExtras(table);
+  const kind = options.after?.kind ?? kindOf(table, extras, options);
+  switch (kind) {
+    case 'all':
+      return all(table, options);
+    case 'keys':
+      return extras?.keyIndex ? keys(pool, table, extras.keyIndex, options) : all(table, options);
+    case 'blocks':
+      return blocks(table, extras?.pages ?? 0, options);
+  }
+}
+
+/** Without statistics a random UUID is told by its type. TID ranges are read as ranges since 14. */
+function kindOf(table: Table, extras: PostgresExtras | undefined, options: SplitOptions): Chunk['kind'] {
+  const small = table.rows <= options.size.rows && table.bytes <= options.size.bytes;
+  if (small || !extras?.keyIndex) return 'all';
+  const first = extras.keyIndex.columns[0];
+  const scattered =
+    extras.correlation === undefined
+      ? first?.type === 'uuid'
+      : Math.abs(extras.correlation) < 0.5 && table.rows > 10_000;
+  const plain = table.kind === 'table' || table.kind === 'materialized view';
+  return scattered && plain && extras.version >= 14 && options.snapshot.consistency === 'snapshot' ? 'blocks' : 'keys';
+}
+
+async function* all(table: Table, options: SplitOptions): AsyncGenerator<Chunk> {
+  options.signal.throwIfAborted();
+  if (!options.after) yield { id: 1, kind: 'all', bounds: {}, rows: Math.max(0, table.rows) };
+}
+
+/** Rows of a chunk: as many as asked for, or as many as fit into the bytes. */
+export function stride(table: Table, { rows, bytes }: SplitOptions['size']): number {
+  const width = table.rows > 0 && table.bytes > 0 ? table.bytes / table.rows : 100;
+  return Math.max(1, Math.floor(Math.min(rows, bytes / width)));
+}
+
+async function* keys(
+  pool: SessionPool,
+  table: Table,
+  index: PostgresKeyIndex,
+  options: SplitOptions,
+): AsyncGenerator<Chunk> {
+  const rows = stride(table, options.size);
+  let id = options.after?.id ?? 0;
+  let after: readonly string[] | undefined;
+  if (options.after) {
+    after = (options.after.bounds as KeyBounds).upto;
+    if (!after) return; // that was the last one
+  }
+  const session = await pool.take();
+  let clean = false;
+  const stop = () => session.destroy();
+  options.signal.addEventListener('abort', stop, { once: true });
+  try {
+    options.signal.throwIfAborted();
+    await beginRead(session, options.snapshot);
+    await session.query(
+      `SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
+         set_config('enable_sort', 'off', true), set_config('max_parallel_workers_per_gather', '0', true)`,
+    );
+    let left = table.rows;
+    for (;;) {
+      const upto: string[] | undefined = await walk(session, table, index, after, rows);
+      const bounds: KeyBounds = { ...(after && { after }), ...(upto && { upto }) };
+      yield { id: ++id, kind: 'keys', bounds, rows: upto ? rows : Math.max(0, Math.round(left)) };
+      if (!upto) break;
+      left -= rows;
+      after = upto;
+    }
+    await session.query('COMMIT');
+    clean = true;
+  } catch (error) {
+    throw options.signal.aborted ? options.signal.reason : error;
+  } finally {
+    options.signal.removeEventListener('abort', stop);
+    if (clean) await pool.give(session);
+    else session.destroy();
+  }
+}
+
+/**
+ * The last key of the next `rows` rows, or undefined when no more than that are left: so that the last chunk, open above,
+ * is never empty. Rows are counted in the index; its entries are read once over all walks.
+ */
+async function walk(
+  session: Session,
+  table: Table,
+  index: PostgresKeyIndex,
+  after: readonly string[] | undefined,
+  rows: number,
+): Promise<string[] | undefined> {
+  const order = index.columns.map(keyExpression).join(', ');
+  const texts = index.columns.map((column, i) => `${textOf(column)} AS k${i}`).join(', ');
+  const where = after ? ` WHERE ${compare(table, index, '>', after)}` : '';
+  const found = await session.query<Record<string, string>>(
+    `SELECT ${texts} FROM ${from(table)}${where} ORDER BY ${order} OFFSET ${rows - 1} LIMIT 2`,
+  );
+  const bound = found[0];
+  return bound && found.length === 2 ? index.columns.map((_, i) => bound[`k${i}`] as string) : undefined;
+}
+
+/** `char(n)` and "char" lose nothing that compares in the cast. */
+const textOf = (column: PostgresKeyIndex['columns'][number]): string =>
+  `${keyExpression({ ...column, collation: undefined })}::text`;
+
+async function* blocks(table: Table, pages: number, options: SplitOptions): AsyncGenerator<Chunk> {
+  const rowsPerPage = pages > 0 ? Math.max(table.rows, 0) / pages : 1;
+  const perChunk = Math.max(1, Math.floor(stride(table, options.size) / Math.max(rowsPerPage, 0.001)));
+  let id = options.after?.id ?? 0;
+  let at: number | undefined = 0;
+  if (options.after) at = (options.after.bounds as BlockBounds).to;
+  while (at !== undefined) {
+    options.signal.throwIfAborted();
+    const end: number | undefined = at + perChunk < pages ? at + perChunk : undefined;
+    const bounds: BlockBounds = end === undefined ? { from: at } : { from: at, to: end };
+    yield { id: ++id, kind: 'blocks', bounds, rows: Math.round(((end ?? Math.max(pages, at)) - at) * rowsPerPage) };
+    at = end;
+  }
+}
