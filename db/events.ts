@@ -60,7 +60,7 @@ export async function listEvents(db: Executor, wish: EventWish): Promise<Page<Ev
   return pageOf(rows, limit, (row) => [row.id]);
 }
 
-/** Of any run, in order: what `/ws` sends on. */
+/** Of any run, in order: what `/ws` sends on. Ids appear out of order: a later one may be committed first. */
 export async function eventsAfter(db: Executor, id: number, limit = 500): Promise<Event[]> {
   return await db.select().from(events).where(gt(events.id, id)).orderBy(asc(events.id)).limit(limit);
 }
