@@ -27,9 +27,8 @@ try {
 /** npm wrote its own record after the lock file last changed, or our stamp says that this very lock file was installed. */
 function installed() {
   const record = fs.statSync(path.join(modules, '.package-lock.json'), { throwIfNoEntry: false });
-  if (!record) return false;
   const lock = fs.statSync(lockFile, { throwIfNoEntry: false });
-  return !lock || record.mtimeMs >= lock.mtimeMs || read(stamp) === lockHash();
+  return (record && (!lock || record.mtimeMs >= lock.mtimeMs)) || read(stamp) === lockHash();
 }
 
 function lockHash() {
@@ -52,6 +51,7 @@ async function install() {
       fs.writeFileSync(log, `${result.stdout}${result.stderr}`);
       throw new Error(sentenceFor(result, log));
     }
+    fs.mkdirSync(modules, { recursive: true });
     fs.writeFileSync(stamp, lockHash());
   } finally {
     release();

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { chmod, mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { chmod, chown, mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -11,6 +11,8 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import { processExists, waitUntil } from '../../servers/child.ts';
 import { availablePostgres, removePostgres, runningPostgres, startPostgres } from '../../servers/postgres.ts';
 import { createDatabase, missing } from './shared.ts';
+
+const servers = join(import.meta.dirname, '../../servers/postgres.ts');
 
 async function rows(url: string, sql: string): Promise<unknown[]> {
   const client = new pg.Client({ connectionString: url });
@@ -85,7 +87,7 @@ describe('PostgreSQL', () => {
   test('restart ends open connections and keeps the port', async () => {
     await using server = await startPostgres();
     const client = new pg.Client({ connectionString: server.url });
-    const ended = new Promise<{ code?: string }>((resolve) => client.on('error', resolve));
+    const ended = new Promise<Error & { code?: string }>((resolve) => client.on('error', resolve));
     await client.connect();
     await server.restart();
     expect((await ended).code).toBe('57P01');
@@ -119,7 +121,7 @@ describe('PostgreSQL', () => {
   });
 
   test('does not outlive a parent that is killed, and its temporary folder goes too', async () => {
-    const script = `const { startPostgres } = await import(${JSON.stringify(join(import.meta.dirname, '../../servers/postgres.ts'))});
+    const script = `const { startPostgres } = await import(${JSON.stringify(servers)});
       const server = await startPostgres(); console.log(JSON.stringify({ pid: server.pid, dir: server.dir })); setInterval(() => {}, 1000);`;
     const parent = spawn(process.execPath, ['--input-type=module', '-e', script]);
     const [line] = await new Promise<Buffer[]>((resolve) => parent.stdout.once('data', (...data) => resolve(data)));
@@ -129,21 +131,38 @@ describe('PostgreSQL', () => {
     expect(await waitUntil(() => !processExists(pid) && !existsSync(dir), 10_000)).toBe(true);
   });
 
-  test.runIf(process.getuid?.() === 0)(
-    'root with a private folder: the data lies where PostgreSQL can reach it',
-    async () => {
-      const home = await folder();
-      await chmod(home, 0o700);
-      const dir = join(home, 'postgres');
-      await mkdir(dir);
-      onTestFinished(() => removePostgres(dir));
-      const server = await startPostgres({ dir });
-      await rows(server.url, 'CREATE TABLE t AS SELECT 1 AS a');
-      await server.stop();
-      await using again = await startPostgres({ dir });
-      expect(await rows(again.url, 'SELECT a FROM t')).toEqual([{ a: 1 }]);
-    },
-  );
+  test('root with a private folder: the data lies where PostgreSQL can reach it', async ({ skip }) => {
+    skip(process.getuid?.() !== 0, 'PostgreSQL as root: not run as root');
+    const home = await folder();
+    await chmod(home, 0o700);
+    const dir = join(home, 'postgres');
+    await mkdir(dir);
+    onTestFinished(() => removePostgres(dir));
+    const server = await startPostgres({ dir });
+    await rows(server.url, 'CREATE TABLE t AS SELECT 1 AS a');
+    await server.stop();
+    await using again = await startPostgres({ dir });
+    expect(await rows(again.url, 'SELECT a FROM t')).toEqual([{ a: 1 }]);
+  });
+
+  test('an ordinary user starts it as well as root', async ({ skip }) => {
+    skip(process.getuid?.() !== 0, 'PostgreSQL as another user: not run as root (the other tests are ordinary users)');
+    const home = await folder();
+    await chown(home, 65_534, 65_534);
+    const script = `const { startPostgres } = await import(${JSON.stringify(servers)});
+      const server = await startPostgres({ dir: ${JSON.stringify(join(home, 'postgres'))} }); console.log(process.getuid(), server.url); await server.stop();`;
+    const env = { ...process.env, HOME: home };
+    const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
+      uid: 65_534,
+      gid: 65_534,
+      cwd: home,
+      env,
+    });
+    let said = '';
+    for (const stream of [child.stdout, child.stderr]) stream.on('data', (piece) => (said += piece));
+    await new Promise((resolve) => child.on('close', resolve));
+    expect(said).toMatch(/^65534 postgresql:\/\/postgres:.+@127\.0\.0\.1:\d+\/postgres\n$/);
+  });
 
   test('every version of this machine starts', async () => {
     for (const { version } of await availablePostgres()) {
