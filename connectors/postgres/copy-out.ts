@@ -21,6 +21,9 @@ export type CopyOutBatch = { readonly bytes: Uint8Array[]; readonly rows?: numbe
 
 const copyData = 0x64; // d
 const copyDone = 0x63; // c
+const eager = 512 * 1024;
+const fullRead = 65_536;
+const restMs = 1;
 const errorResponse = 0x45; // E
 
 /**
@@ -69,6 +72,7 @@ class CopyReader implements Submittable {
 
   #pending: Buffer[] = [];
   #pendingBytes = 0;
+  #total = 0;
   #ended = false;
   #error: unknown;
   #wake: (() => void) | undefined;
@@ -171,11 +175,34 @@ class CopyReader implements Submittable {
     }
     if (this.#framed) this.#hop(data);
     else this.#strip(data);
-    if (this.#pendingBytes > 0) {
+    if (this.#pendingBytes === 0) return;
+    this.#total += chunk.length;
+    if (this.#total < eager) this.#wake?.();
+    if (!this.#taken) return;
+    if (this.#pendingBytes >= this.#limit) {
       this.#wake?.();
-      if (this.#pendingBytes >= this.#limit && this.#taken) this.#socket.pause();
-    }
+      this.#socket.pause();
+    } else if (this.#total >= eager && chunk.length < fullRead) this.#rest();
   };
+
+  /**
+   * The server sends 8 kB at a time; a reader as fast as it wakes up for each. Past the first few of them the handle stops
+   * reading for a millisecond, so that the kernel collects what one read can take.
+   */
+  #rest(): void {
+    const handle = (
+      this.#socket as unknown as { _handle?: { readStop?(): void; readStart?(): void; reading?: boolean } }
+    )._handle;
+    if (!handle?.readStop || !handle.readStart) {
+      this.#wake?.();
+      return;
+    }
+    handle.readStop();
+    setTimeout(() => {
+      this.#wake?.();
+      if (!this.#socket.destroyed) handle.readStart?.();
+    }, restMs);
+  }
 
   /** Passes on ranges of CopyData messages untouched. */
   #hop(data: Buffer): void {
