@@ -23,6 +23,7 @@ export const settingsSchema = z.strictObject({
   user: optionalText.describe('The same as `username`'),
   password: optionalText.describe('Password, or a reference to one (`env:NAME`, `file:NAME`)'),
   schema: text.optional().describe('Default schema: of tables named without one (source), to write to (target)'),
+  table: text.optional().describe('Of a saved target: name of its tables, default `{table}`'),
   sslmode: z.enum(sslmodes).optional().describe('As in libpq; default `prefer`'),
   ssl_ca: text.optional().describe("PEM text of the certificate authority that signed the server's certificate"),
   ssl_cert: text.optional().describe('PEM text of the client certificate'),
