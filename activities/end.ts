@@ -1,0 +1,139 @@
+import { activityInfo } from '@temporalio/activity';
+import { and, eq, inArray, sql } from 'drizzle-orm';
+import { leases, type RunStatus, runs, runTables } from '../db/schema.ts';
+import { GodwitError } from '../errors.ts';
+import type { EndArgs, Ended, RunRef } from './contract.ts';
+import type { Deps } from './deps.ts';
+import { ours, storedFailure } from './failures.ts';
+import { borrowTarget, knownCode, loadRun, note, openStatuses, type RunRow, type TableRow, workOf } from './state.ts';
+
+/** Attempts at a clean-up whose target does not answer; then the run says what is left behind. */
+const cleanUpAttempts = 5;
+
+/** After a cancel nothing unpublished stays; what was published does. */
+export async function discardRun(deps: Deps, ref: RunRef): Promise<void> {
+  const run = await loadRun(deps.db, ref);
+  const rows = await deps.db
+    .select()
+    .from(runTables)
+    .where(
+      and(eq(runTables.runId, ref.runId), inArray(runTables.status, [...openStatuses, 'staged', 'failed', 'cut off'])),
+    );
+  let broken: GodwitError | undefined;
+  const lane = async () => {
+    for (let row = rows.shift(); row; row = rows.shift()) {
+      try {
+        await discardTable(deps, run, row);
+      } catch (error) {
+        broken ??= ours(error);
+        if (activityInfo().attempt >= cleanUpAttempts) await cancelRow(deps, row, broken);
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(4, rows.length) }, lane));
+  if (broken && activityInfo().attempt < cleanUpAttempts) {
+    throw broken.retryable ? broken : new GodwitError('CONNECTION_FAILED', broken.message);
+  }
+}
+
+async function discardTable(deps: Deps, run: RunRow, row: TableRow): Promise<void> {
+  if (row.work) {
+    await using target = await borrowTarget(deps, run, row.target);
+    await target.it.discard(workOf(row));
+  }
+  await cancelRow(deps, row);
+}
+
+async function cancelRow(deps: Deps, row: TableRow, left?: GodwitError): Promise<void> {
+  // One that was refused by the plan had no staging to lose.
+  const status = row.status === 'failed' && !row.work ? 'failed' : 'canceled';
+  const notes = left ? [`its staging could not be removed: ${left.message}`] : [];
+  await deps.db
+    .update(runTables)
+    .set({
+      status,
+      rowsMoving: 0,
+      endedAt: new Date(),
+      updatedAt: new Date(),
+      notes: sql`${runTables.notes} || ${JSON.stringify(notes)}::jsonb`,
+    })
+    .where(and(eq(runTables.runId, row.runId), eq(runTables.ordinal, row.ordinal)));
+}
+
+/** The books, the outcome, the lease. Idempotent: what an ended run was is told again. */
+export async function end(deps: Deps, args: EndArgs): Promise<Ended> {
+  const { db } = deps;
+  const run = await loadRun(db, args);
+  if (args.failure || args.canceled) await closeOpen(deps, args);
+  const rows = await db
+    .select({
+      status: runTables.status,
+      tables: sql<number>`count(*)::int`,
+      codes: sql<string[]>`coalesce(array_agg(DISTINCT failure->>'code') FILTER (WHERE status = 'failed'), '{}')`,
+      first: sql<string | null>`min(failure->>'message') FILTER (WHERE status = 'failed')`,
+      unbalanced: sql<number>`(count(*) FILTER (WHERE status = 'succeeded' AND rows_read <> rows_written + rows_filtered + rows_quarantined))::int`,
+    })
+    .from(runTables)
+    .where(eq(runTables.runId, args.runId))
+    .groupBy(runTables.status);
+  const ended = outcome(args, rows);
+  const failure = ended.status === 'failed' ? storedFailure(knownCode(ended.code, ended.message)) : null;
+  await db.transaction(async (tx) => {
+    await tx
+      .update(runs)
+      .set({ status: ended.status satisfies RunStatus, failure, endedAt: new Date() })
+      .where(and(eq(runs.id, args.runId), eq(runs.epoch, args.epoch)));
+    await tx.delete(leases).where(and(eq(leases.jobId, run.jobId), eq(leases.runId, args.runId)));
+    const level = ended.status === 'succeeded' ? 'info' : ended.status === 'failed' ? 'error' : 'warn';
+    await note(tx as typeof db, {
+      runId: args.runId,
+      level,
+      kind: `run.${ended.status}`,
+      message: `Run ${run.jobName} ${run.number}: ${ended.message}`,
+    });
+  });
+  deps.keepers.get(args.runId)?.();
+  await deps.endpoints.release(args.runId);
+  return ended;
+}
+
+type Tally = { status: string; tables: number; codes: string[]; first: string | null; unbalanced: number };
+
+/** Decision 5. */
+function outcome({ canceled, failure }: EndArgs, rows: readonly Tally[]): Ended {
+  const of = (...statuses: string[]) =>
+    rows.filter((row) => statuses.includes(row.status)).reduce((sum, row) => sum + row.tables, 0);
+  const all = rows.reduce((sum, row) => sum + row.tables, 0);
+  const parts = rows.map((row) => `${row.tables} ${row.status}`).sort();
+  const message = all === 0 ? 'No tables.' : `Of ${all} tables: ${parts.join(', ')}.`;
+  if (canceled) return { status: 'canceled', code: 'CANCELED', message: `Canceled. ${message}` };
+  if (failure) return { status: 'failed', ...failure };
+  if (rows.some((row) => row.unbalanced > 0)) return { status: 'failed', code: 'BOOKS_UNBALANCED', message };
+  const failed = of('failed');
+  if (failed > 0 && failed === all) {
+    const codes = [...new Set(rows.flatMap((row) => row.codes))];
+    const only = codes.length === 1 && codes[0] ? codes[0] : 'RUN_FAILED';
+    const first = rows.find((row) => row.first)?.first;
+    return {
+      status: 'failed',
+      code: only,
+      message: all === 1 && first ? first : `All ${all} tables failed. ${first ?? ''}`.trim(),
+    };
+  }
+  return { status: of('succeeded') === all ? 'succeeded' : 'partial', code: '', message };
+}
+
+/** Tables that never came to their turn. */
+async function closeOpen(deps: Deps, { runId, canceled, failure }: EndArgs): Promise<void> {
+  const error = failure ? storedFailure(knownCode(failure.code, failure.message)) : null;
+  await deps.db
+    .update(runTables)
+    .set({
+      status: canceled ? 'canceled' : 'failed',
+      failure: error,
+      rowsMoving: 0,
+      endedAt: new Date(),
+      updatedAt: new Date(),
+    })
+    .where(and(eq(runTables.runId, runId), inArray(runTables.status, [...openStatuses, 'staged'])));
+}

@@ -1,0 +1,153 @@
+import { ApplicationFailure } from '@temporalio/common';
+import { and, asc, eq, gte, inArray, lte, sql } from 'drizzle-orm';
+import type { Chunk } from '../connectors/contract.ts';
+import { chunks, runTables } from '../db/schema.ts';
+import { reach } from '../faults.ts';
+import { chunkOf, ofGeneration, openChunks, storeChunks } from './chunks.ts';
+import type { GenerationRef, GroupArgs, GroupResult, Unit } from './contract.ts';
+import type { Deps } from './deps.ts';
+import { ours } from './failures.ts';
+import { moveChunk, patiently } from './move.ts';
+import { declareLost, settleSnapshot, startAgain } from './snapshot-loss.ts';
+import {
+  isOpen,
+  knownCode,
+  loadRun,
+  loadTable,
+  markFailed,
+  openStatuses,
+  optionsOf,
+  type RunRow,
+  type TableRow,
+  theTable,
+  withTable,
+} from './state.ts';
+import { rowsOf, stage } from './tables.ts';
+
+/** Tables of one group moved at once. Small ones wait for answers more than they work. */
+const atOnce = 4;
+
+/**
+ * Small tables from prepare to staged, several at once, each with its own outcome. Permanent failures are told;
+ * transient ones make the whole activity be tried again, for the tables that are not complete.
+ */
+export async function moveMany(deps: Deps, args: GroupArgs, signal: AbortSignal): Promise<GroupResult> {
+  const rows = await deps.db
+    .select()
+    .from(runTables)
+    .where(
+      and(
+        eq(runTables.runId, args.runId),
+        gte(runTables.ordinal, args.from),
+        lte(runTables.ordinal, args.to),
+        inArray(runTables.status, [...openStatuses]),
+      ),
+    )
+    .orderBy(asc(runTables.ordinal));
+  const todo = rows.filter((row) => args.from === args.to || optionsOf(row).chunks === 'one');
+  const failed: number[] = [];
+  const left: Unit[] = [];
+  let transient: unknown;
+
+  const one = async (row: TableRow): Promise<void> => {
+    const ref = { ...args, ordinal: row.ordinal, generation: row.generation };
+    const run = await loadRun(deps.db, args);
+    if (run.status === 'paused' || row.status === 'paused') {
+      left.push({ kind: 'group', from: row.ordinal, to: row.ordinal });
+      return;
+    }
+    try {
+      await patiently(deps, run, row, signal, () => moveSmall(deps, run, ref, signal));
+    } catch (error) {
+      signal.throwIfAborted();
+      const stop = error instanceof ApplicationFailure ? error.nonRetryable === true : !ours(error).retryable;
+      if (!stop) {
+        transient ??= error;
+        return;
+      }
+      const known = ours(error);
+      const named = error instanceof ApplicationFailure ? knownFailure(error) : known;
+      // Skipped or canceled meanwhile: its failing is no news.
+      if (await markFailed(deps.db, ref, named)) failed.push(row.ordinal);
+    }
+  };
+  const queue = [...todo];
+  const lane = async () => {
+    for (let row = queue.shift(); row; row = queue.shift()) {
+      signal.throwIfAborted();
+      await one(row);
+    }
+  };
+  const ended = await Promise.allSettled(Array.from({ length: Math.min(atOnce, todo.length) }, lane));
+  for (const result of ended) if (result.status === 'rejected') throw result.reason;
+  if (transient !== undefined) throw transient;
+  reach('before-answer');
+  return { failed: [...(await failedBefore(deps, args)), ...failed].filter((n, i, all) => all.indexOf(n) === i), left };
+}
+
+/** Those that failed in an earlier attempt of this activity: its answer never came. */
+async function failedBefore(deps: Deps, { runId, from, to }: GroupArgs): Promise<number[]> {
+  const rows = await deps.db
+    .select({ ordinal: runTables.ordinal })
+    .from(runTables)
+    .where(
+      and(
+        eq(runTables.runId, runId),
+        gte(runTables.ordinal, from),
+        lte(runTables.ordinal, to),
+        eq(runTables.status, 'failed'),
+        sql`${runTables.work} IS NOT NULL`,
+      ),
+    );
+  return rows.map((row) => row.ordinal);
+}
+
+async function moveSmall(deps: Deps, run: RunRow, given: GenerationRef, signal: AbortSignal): Promise<void> {
+  let ref = given;
+  await deps.db
+    .update(runTables)
+    .set({ status: 'running', startedAt: sql`coalesce(started_at, now())`, updatedAt: new Date() })
+    .where(and(theTable(ref), inArray(runTables.status, ['queued', 'waiting'])));
+  let row = await loadTable(deps.db, ref);
+  if (!isOpen(row)) return;
+  let snapshot = await settleSnapshot(deps, row);
+  if (snapshot === 'restart') {
+    await declareLost(deps, row);
+    await withTable(deps, run, row, ({ target, work }) => target.discard(work));
+    row = await startAgain(deps, ref, signal);
+    ref = { ...ref, generation: row.generation };
+    snapshot = await settleSnapshot(deps, row);
+    if (snapshot === 'restart') throw new Error('A table without chunks cannot need a restart.');
+  }
+  const under = snapshot;
+  await withTable(deps, run, await loadTable(deps.db, ref), async (table) => {
+    await table.target.prepare(table.work);
+    if (!table.row.splitDone) {
+      const size = { bytes: deps.config.chunkBytes, rows: rowsOf(deps.config.chunkBytes, table.row) };
+      const found: Chunk[] = [];
+      const options = { size, snapshot: under, where: table.options.where, signal };
+      for await (const chunk of table.source.split(table.work.source, options)) found.push(chunk);
+      await deps.db
+        .delete(chunks)
+        .where(
+          and(
+            ofGeneration(ref),
+            sql`NOT EXISTS (SELECT 1 FROM ${runTables} t WHERE t.run_id = ${ref.runId} AND t.ordinal = ${ref.ordinal} AND t.split_done)`,
+          ),
+        );
+      await storeChunks(deps, ref, { after: 0, found, done: true });
+    }
+    for (const chunk of await openChunks(deps, ref)) {
+      signal.throwIfAborted();
+      await moveChunk(deps, table, chunkOf(deps, chunk), {
+        args: { ...ref, chunk: chunk.chunk },
+        snapshot: under,
+        signal,
+      });
+    }
+    await table.target.finish(table.work);
+  });
+  await stage(deps, ref);
+}
+
+const knownFailure = (error: ApplicationFailure) => knownCode(error.type ?? 'INTERNAL', error.message);

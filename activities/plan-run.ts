@@ -1,0 +1,254 @@
+import { sleep } from '@temporalio/activity';
+import { and, asc, eq, gte, inArray, sql } from 'drizzle-orm';
+import type { Target } from '../connectors/contract.ts';
+import { runs, runTables, type TableStatus } from '../db/schema.ts';
+import type { TargetUse } from '../mapping/document.ts';
+import type { RunRef, Unit, Units } from './contract.ts';
+import type { Deps } from './deps.ts';
+import { ours } from './failures.ts';
+import { type PlannedTable, planRun } from './plan/index.ts';
+import {
+  borrowSource,
+  borrowTarget,
+  loadRun,
+  newestSnapshot,
+  note,
+  openStatuses,
+  optionsOf,
+  type RunRow,
+} from './state.ts';
+
+/**
+ * Decides every table of the run and stores it, once. A run that goes on (retry, takeover) keeps what was decided: what
+ * succeeded is left alone, what failed in moving goes on, what failed in planning or met a changed source is planned anew.
+ */
+export async function plan(deps: Deps, ref: RunRef, signal: AbortSignal): Promise<Units> {
+  const run = await loadRun(deps.db, ref);
+  const known = await deps.db
+    .select()
+    .from(runTables)
+    .where(eq(runTables.runId, ref.runId))
+    .orderBy(asc(runTables.ordinal));
+  const snapshot = waitForSnapshot(deps, ref, signal);
+  if (known.length === 0) {
+    const [planned] = await Promise.all([decide(deps, run), snapshot]);
+    await store(deps, run, planned);
+  } else {
+    await snapshot;
+    await goOn(deps, run, known);
+  }
+  const consistency = (await newestSnapshot(deps.db, ref.runId))?.token ? 'snapshot' : 'chunk';
+  await deps.db
+    .update(runs)
+    .set({
+      status: sql`CASE WHEN status = 'planning' THEN 'running' ELSE status END`,
+      consistency: sql`coalesce(consistency, ${consistency})`,
+    })
+    .where(and(eq(runs.id, ref.runId), eq(runs.epoch, ref.epoch)));
+  return await units(deps, ref, 1);
+}
+
+async function waitForSnapshot(deps: Deps, { runId }: RunRef, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted && !(await newestSnapshot(deps.db, runId))) await sleep(25);
+  signal.throwIfAborted();
+}
+
+async function decide(deps: Deps, run: RunRow): Promise<PlannedTable[]> {
+  await using source = await borrowSource(deps, run);
+  await using stack = new AsyncDisposableStack();
+  const opened = await Promise.all(
+    Object.entries(run.doc.targets).map(
+      async ([alias, use]): Promise<[string, { target: Target; use: TargetUse } | Error]> => {
+        try {
+          const target = stack.use(await borrowTarget(deps, run, alias));
+          return [alias, { target: target.it, use }];
+        } catch (error) {
+          return [alias, ours(error)];
+        }
+      },
+    ),
+  );
+  return await planRun({
+    document: run.doc,
+    source: source.it,
+    defaultSchema: await deps.openers.defaultSchema(run.doc.source),
+    targets: new Map(opened),
+    installation: deps.installation,
+    jobUid: run.jobUid,
+    run: run.id,
+    snapshotDate: (run.snapshotDate ?? new Date()).toISOString(),
+    chunkBytes: deps.config.chunkBytes,
+  });
+}
+
+const rowOf = (run: RunRow, one: PlannedTable) => ({
+  runId: run.id,
+  ordinal: one.ordinal,
+  target: one.target,
+  sourceName: one.sourceName,
+  targetName: one.targetName,
+  mode: one.mode,
+  lane: one.lane,
+  work: one.work ?? null,
+  options: {
+    why: one.why,
+    chunks: one.chunks,
+    batchSize: one.batchSize,
+    maxQuarantined: one.maxQuarantined,
+    where: one.where,
+  },
+  component: one.component,
+  // Without work and without failure there is no target: checked and planned is all that was asked.
+  status: (one.failure ? 'failed' : one.work ? 'queued' : 'succeeded') as TableStatus,
+  failure: one.failure ?? null,
+  notes: [...one.notes],
+  estimatedRows: Math.round(one.estimatedRows),
+  estimatedBytes: Math.round(one.estimatedBytes),
+  ...(one.failure || !one.work ? { endedAt: new Date() } : {}),
+});
+
+async function store(deps: Deps, run: RunRow, planned: readonly PlannedTable[]): Promise<void> {
+  await deps.db.transaction(async (tx) => {
+    for (let from = 0; from < planned.length; from += 500) {
+      const rows = planned.slice(from, from + 500).map((one) => rowOf(run, one));
+      await tx.insert(runTables).values(rows).onConflictDoNothing();
+    }
+    const refused = planned.filter((one) => one.failure);
+    const message = `${planned.length} tables planned, ${refused.length} refused.`;
+    await note(tx as typeof deps.db, { runId: run.id, kind: 'run.planned', message });
+    for (const one of refused.slice(0, 1000)) {
+      await note(tx as typeof deps.db, {
+        runId: run.id,
+        ordinal: one.ordinal,
+        level: 'error',
+        kind: 'table.refused',
+        message: one.failure?.message ?? '',
+        data: { code: one.failure?.code },
+      });
+    }
+  });
+}
+
+/** Failures of moving that say nothing against the plan: the table goes on from its checkpoints. */
+const movingCodes = new Set([
+  'VALUE_REFUSED',
+  'CONSTRAINT_BROKEN',
+  'ROW_TOO_LARGE',
+  'GAVE_UP',
+  'CANCELED',
+  'INTERNAL',
+  'CONNECTION_FAILED',
+  'SERVER_BUSY',
+  'TARGET_FULL',
+  'SNAPSHOT_LOST',
+  'FENCED',
+  'LOCAL_DISK_FULL',
+  'RUN_FAILED',
+]);
+
+async function goOn(deps: Deps, run: RunRow, known: readonly (typeof runTables.$inferSelect)[]): Promise<void> {
+  const { db } = deps;
+  const mine = (ordinals: number[]) => and(eq(runTables.runId, run.id), inArray(runTables.ordinal, ordinals));
+  const anew = known.filter(
+    (row) => row.status === 'failed' && (!row.work || !movingCodes.has(row.failure?.code ?? '')),
+  );
+  const again = known.filter((row) => row.status === 'failed' && !anew.includes(row));
+  const canceled = known.filter((row) => row.status === 'canceled' && row.work);
+  const open = known.filter((row) => ['running', 'waiting', 'paused', 'cut off'].includes(row.status));
+  const fresh = { status: 'queued' as const, failure: null, endedAt: null, updatedAt: new Date() };
+  const emptied = {
+    splitDone: false,
+    snapshot: null,
+    consistency: 'snapshot' as const,
+    chunksTotal: 0,
+    chunksDone: 0,
+    rowsRead: 0,
+    rowsWritten: 0,
+    rowsFiltered: 0,
+    rowsQuarantined: 0,
+    bytes: 0,
+    rowsMoving: 0,
+  };
+  const kept = [...again, ...open].map((row) => row.ordinal);
+  if (kept.length > 0) await db.update(runTables).set(fresh).where(mine(kept));
+  // Their staging was discarded: a new generation starts from nothing.
+  if (canceled.length > 0) {
+    await db
+      .update(runTables)
+      .set({ ...fresh, ...emptied, generation: sql`${runTables.generation} + 1` })
+      .where(mine(canceled.map((row) => row.ordinal)));
+  }
+  if (anew.length === 0) return;
+  const planned = await decide(deps, run);
+  const most = Math.max(0, ...known.map((row) => row.component));
+  for (const row of anew) {
+    const one = planned.find((other) => other.target === row.target && other.sourceName === row.sourceName);
+    if (!one) continue;
+    if (row.work) await discardOld(deps, run, row);
+    const { ordinal: _ordinal, runId: _run, ...decided } = rowOf(run, one);
+    await db
+      .update(runTables)
+      .set({ ...fresh, ...emptied, ...decided, component: most + one.component, generation: row.generation + 1 })
+      .where(mine([row.ordinal]));
+  }
+}
+
+async function discardOld(deps: Deps, run: RunRow, row: typeof runTables.$inferSelect): Promise<void> {
+  if (!row.work) return;
+  await using target = await borrowTarget(deps, run, row.target);
+  await target.it.discard({ ...row.work, generation: row.generation });
+}
+
+const groupBytes = 64 * 1024 * 1024;
+
+/** The next page of open tables from that ordinal on: big ones alone, small ones in groups. */
+export async function units(deps: Deps, ref: RunRef, from: number): Promise<Units> {
+  const { db, config } = deps;
+  const page = 2000;
+  const [counted] = await db
+    .select({ tables: sql<number>`count(*)::int` })
+    .from(runTables)
+    .where(eq(runTables.runId, ref.runId));
+  const open = await db
+    .select()
+    .from(runTables)
+    .where(
+      and(eq(runTables.runId, ref.runId), gte(runTables.ordinal, from), inArray(runTables.status, [...openStatuses])),
+    )
+    .orderBy(asc(runTables.ordinal))
+    .limit(page);
+  const found: Unit[] = [];
+  const small = open.filter((row) => optionsOf(row).chunks === 'one').length;
+  const perGroup = Math.min(100, Math.max(4, Math.ceil(small / (config.slots * 2))));
+  let group: { from: number; to: number; tables: number; bytes: number } | undefined;
+  const close = () => {
+    if (group) found.push({ kind: 'group', from: group.from, to: group.to });
+    group = undefined;
+  };
+  let next: number | undefined;
+  for (const row of open) {
+    if (found.length >= 100) {
+      next = group?.from ?? row.ordinal;
+      group = undefined;
+      break;
+    }
+    if (optionsOf(row).chunks === 'many') {
+      close();
+      found.push({ kind: 'table', ordinal: row.ordinal, label: labelOf(row) });
+      continue;
+    }
+    const bytes = Math.max(0, row.estimatedBytes);
+    if (group && (group.tables >= perGroup || group.bytes + bytes > groupBytes)) close();
+    group ??= { from: row.ordinal, to: row.ordinal, tables: 0, bytes: 0 };
+    group.to = row.ordinal;
+    group.tables++;
+    group.bytes += bytes;
+  }
+  close();
+  const last = open.at(-1);
+  if (next === undefined && open.length === page && last) next = last.ordinal + 1;
+  return { tables: counted?.tables ?? 0, units: found, ...(next === undefined ? {} : { next }) };
+}
+
+export const labelOf = (row: { readonly sourceName: string; readonly target: string }) =>
+  `${row.sourceName}@${row.target}`;

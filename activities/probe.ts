@@ -1,0 +1,129 @@
+import type { Source, Target } from '../connectors/contract.ts';
+import { type Effective, effectiveConnection, effectiveEndpoint, effectiveInline } from '../db/endpoints.ts';
+import { getJobById } from '../db/jobs.ts';
+import { answerProbe, getProbe, openProbeEndpoints, type ProbeRequest } from '../db/probes.ts';
+import type { ProbeAnswer } from '../db/schema.ts';
+import { GodwitError } from '../errors.ts';
+import type { JobDocument, TargetUse } from '../mapping/document.ts';
+import type { ProbeArgs } from '../workflows/messages.ts';
+import type { Deps } from './deps.ts';
+import { ours, storedFailure } from './failures.ts';
+import { planRun } from './plan/index.ts';
+
+/** Looks at a server and writes what it saw, or why it could not, into the probe's row. */
+export async function probe(deps: Deps, { probeId }: ProbeArgs): Promise<void> {
+  const { request } = await getProbe(deps.db, probeId);
+  let answer: ProbeAnswer;
+  try {
+    answer = await look(deps, request);
+  } catch (thrown) {
+    answer = { kind: 'failure', failure: storedFailure(ours(thrown)) };
+  }
+  await answerProbe(deps.db, probeId, answer);
+}
+
+async function look(deps: Deps, request: ProbeRequest): Promise<ProbeAnswer> {
+  const { db, sealer, openers } = deps;
+  switch (request.kind) {
+    case 'test':
+      return { kind: 'checks', checks: await test(deps, request) };
+    case 'tables': {
+      await using source = await openers.openSource(
+        await effectiveEndpoint(db, sealer, { kind: 'source', id: request.sourceId }),
+      );
+      return { kind: 'tables', tables: await source.tables() };
+    }
+    case 'columns': {
+      await using source = await openers.openSource(
+        await effectiveEndpoint(db, sealer, { kind: 'source', id: request.sourceId }),
+      );
+      const { extras: _extras, ...table } = await source.describe({ schema: request.schema, name: request.table });
+      return { kind: 'columns', table };
+    }
+    case 'plan':
+      return { kind: 'plan', plan: await planOnly(deps, request) };
+  }
+}
+
+async function test({ db, sealer, openers }: Deps, { endpoint, id }: Extract<ProbeRequest, { kind: 'test' }>) {
+  if (endpoint === 'target') {
+    await using target = await openers.openTarget(await effectiveEndpoint(db, sealer, { kind: 'target', id }));
+    return await target.check();
+  }
+  const effective =
+    endpoint === 'source'
+      ? await effectiveEndpoint(db, sealer, { kind: 'source', id })
+      : await effectiveConnection(db, sealer, id);
+  try {
+    await using source = await openers.openSource(effective);
+    return await source.check();
+  } catch (error) {
+    // A connection that can only be a target is tested as one.
+    if (endpoint === 'source' || ours(error).code !== 'SETTINGS_INVALID') throw error;
+    await using target = await openers.openTarget(effective);
+    return await target.check();
+  }
+}
+
+/** What a run of this document would do; the tables' extras stay out, they are long and for machines. */
+async function planOnly(deps: Deps, request: Extract<ProbeRequest, { kind: 'plan' }>) {
+  const { document, jobUid } = await documentOf(deps, request);
+  const inline =
+    'endpoints' in request && request.endpoints ? openProbeEndpoints(deps.sealer, request.endpoints) : undefined;
+  const effective = async (kind: 'source' | 'target', name: string, alias?: string): Promise<Effective> => {
+    const written = kind === 'source' ? inline?.source : alias === undefined ? undefined : inline?.targets[alias];
+    return written
+      ? await effectiveInline(deps.db, deps.sealer, { kind, endpoint: written })
+      : await effectiveEndpoint(deps.db, deps.sealer, { kind, name });
+  };
+  await using stack = new AsyncDisposableStack();
+  const from = await effective('source', document.source);
+  const source: Source = stack.use(await deps.openers.openSource(from));
+  const targets = await Promise.all(
+    Object.entries(document.targets).map(
+      async ([alias, use]): Promise<[string, { target: Target; use: TargetUse } | Error]> => {
+        try {
+          return [
+            alias,
+            { target: stack.use(await deps.openers.openTarget(await effective('target', use.target, alias))), use },
+          ];
+        } catch (error) {
+          return [alias, ours(error)];
+        }
+      },
+    ),
+  );
+  const planned = await planRun({
+    document,
+    source,
+    defaultSchema: typeof from.settings.schema === 'string' ? from.settings.schema : 'public',
+    targets: new Map(targets),
+    installation: deps.installation,
+    jobUid,
+    run: crypto.randomUUID(),
+    snapshotDate: new Date().toISOString(),
+    chunkBytes: deps.config.chunkBytes,
+  });
+  return {
+    job: document.name,
+    source: document.source,
+    tables: planned.map(({ work, ...table }) => ({
+      ...table,
+      ...(work
+        ? { columns: work.columns, key: work.key, readFormat: work.readFormat, writeFormat: work.writeFormat }
+        : {}),
+    })),
+  };
+}
+
+async function documentOf(
+  { db }: Deps,
+  request: Extract<ProbeRequest, { kind: 'plan' }>,
+): Promise<{ document: JobDocument; jobUid: string }> {
+  const job = request.jobId === undefined ? undefined : await getJobById(db, request.jobId);
+  // A document of no job yet owns nothing on any target.
+  const jobUid = job?.uid ?? crypto.randomUUID();
+  if ('document' in request) return { document: request.document, jobUid };
+  if (!job) throw new GodwitError('NOT_FOUND', 'That job is gone.');
+  return { document: job.document, jobUid };
+}

@@ -1,0 +1,214 @@
+import { ApplicationFailure } from '@temporalio/common';
+import { and, desc, eq, isNull, sql } from 'drizzle-orm';
+import type { Counts, SnapshotRef, Source, Target, Work } from '../connectors/contract.ts';
+import { appendEvent } from '../db/events.ts';
+import type { Executor } from '../db/open.ts';
+import { chunks, jobs, runs, runTables, snapshots, type TableOptions, type TableStatus } from '../db/schema.ts';
+import { codes, GodwitError } from '../errors.ts';
+import type { JobDocument } from '../mapping/document.ts';
+import type { GenerationRef, RunRef, TableRef } from './contract.ts';
+import type { Deps } from './deps.ts';
+import type { Borrowed } from './endpoints.ts';
+import { storedFailure } from './failures.ts';
+
+export type RunRow = typeof runs.$inferSelect & {
+  readonly doc: JobDocument;
+  readonly jobName: string;
+  readonly jobUid: string;
+};
+export type TableRow = typeof runTables.$inferSelect;
+
+export const openStatuses: readonly TableStatus[] = ['queued', 'running', 'waiting', 'paused'];
+export const isOpen = (row: { readonly status: TableStatus }) => openStatuses.includes(row.status);
+
+/** The run, if this epoch still owns it. A newer one means another workflow took over: nothing more is written here. */
+export async function loadRun(db: Executor, { runId, epoch }: RunRef): Promise<RunRow> {
+  const [found] = await db
+    .select({ run: runs, jobName: jobs.name, jobUid: jobs.uid })
+    .from(runs)
+    .innerJoin(jobs, eq(jobs.id, runs.jobId))
+    .where(eq(runs.id, runId));
+  if (!found) throw new GodwitError('NOT_FOUND', `There is no run ${runId}.`);
+  if (found.run.epoch !== epoch)
+    throw new GodwitError('FENCED', 'The run was taken over by a newer workflow.', { run: runId });
+  return { ...found.run, doc: found.run.document as JobDocument, jobName: found.jobName, jobUid: found.jobUid };
+}
+
+export async function loadTable(db: Executor, { runId, ordinal }: TableRef): Promise<TableRow> {
+  const [row] = await db
+    .select()
+    .from(runTables)
+    .where(and(eq(runTables.runId, runId), eq(runTables.ordinal, ordinal)));
+  if (!row) throw new GodwitError('NOT_FOUND', `The run has no table ${ordinal}.`, { run: runId });
+  return row;
+}
+
+export const theTable = ({ runId, ordinal }: { runId: string; ordinal: number }) =>
+  and(eq(runTables.runId, runId), eq(runTables.ordinal, ordinal));
+
+export const note = appendEvent;
+
+/** One table with everything open to move it. */
+export type OpenTable = {
+  readonly run: RunRow;
+  readonly row: TableRow;
+  readonly work: Work;
+  readonly options: TableOptions;
+  readonly source: Source;
+  readonly target: Target;
+};
+
+export const workOf = (row: TableRow): Work => {
+  if (!row.work) throw new GodwitError('INTERNAL', 'The table has no plan.', { run: row.runId, table: row.sourceName });
+  return { ...row.work, generation: row.generation };
+};
+
+export const optionsOf = (row: TableRow): TableOptions =>
+  row.options ?? { why: '', chunks: 'one', batchSize: 10_000, maxQuarantined: 0, where: [] };
+
+export function borrowTarget(deps: Deps, run: RunRow, alias: string): Promise<Borrowed<Target>> {
+  const use = run.doc.targets[alias];
+  if (!use) throw new GodwitError('NOT_FOUND', `The job has no target "${alias}".`, { run: run.id });
+  return deps.endpoints.target(run.id, use.target);
+}
+export const borrowSource = (deps: Deps, run: RunRow) => deps.endpoints.source(run.id, run.doc.source);
+
+/** Runs `work` with the table's source and target open; a lost connection is not given to others. */
+export async function withTable<R>(
+  deps: Deps,
+  run: RunRow,
+  row: TableRow,
+  work: (table: OpenTable) => Promise<R>,
+): Promise<R> {
+  await using source = await borrowSource(deps, run);
+  await using target = await borrowTarget(deps, run, row.target);
+  try {
+    return await work({ run, row, work: workOf(row), options: optionsOf(row), source: source.it, target: target.it });
+  } catch (error) {
+    if (error instanceof GodwitError && error.code === 'CONNECTION_FAILED') {
+      deps.endpoints.distrust(source.it);
+      deps.endpoints.distrust(target.it);
+    }
+    throw error;
+  }
+}
+
+/** A stale attempt met a table that has started again since. */
+export const refuseStale = (row: TableRow, { generation }: GenerationRef) => {
+  if (row.generation !== generation) {
+    throw new GodwitError('FENCED', 'The table has started again since.', { run: row.runId, table: row.sourceName });
+  }
+};
+
+export type SnapshotRow = typeof snapshots.$inferSelect;
+export async function newestSnapshot(db: Executor, runId: string): Promise<SnapshotRow | undefined> {
+  const [row] = await db
+    .select()
+    .from(snapshots)
+    .where(and(eq(snapshots.runId, runId), isNull(snapshots.lostAt)))
+    .orderBy(desc(snapshots.generation))
+    .limit(1);
+  return row;
+}
+
+/** A source without snapshots leaves an empty token: every chunk reads its own moment. */
+export const refOf = (row: SnapshotRow | undefined): SnapshotRef =>
+  row && row.token !== '' ? { consistency: 'snapshot', token: row.token } : { consistency: 'chunk' };
+
+/** What the table reads under now; `lost` when its snapshot is gone and what that means is still to be decided. */
+export async function snapshotOf(db: Executor, row: TableRow): Promise<SnapshotRef | 'lost'> {
+  if (row.consistency === 'chunk' || row.snapshot === null) return { consistency: 'chunk' };
+  const [found] = await db
+    .select()
+    .from(snapshots)
+    .where(and(eq(snapshots.runId, row.runId), eq(snapshots.generation, row.snapshot)));
+  return !found || found.lostAt ? 'lost' : refOf(found);
+}
+
+export const noCounts: Counts = { read: 0, written: 0, filtered: 0, quarantined: 0, bytes: 0 };
+
+/** Totals of the table from its durable chunks: idempotent, whatever was counted before. Clears what it waited for. */
+export async function recount(db: Executor, ref: GenerationRef): Promise<void> {
+  const { runId, ordinal, generation } = ref;
+  await db.execute(sql`
+    UPDATE ${runTables} t SET
+      chunks_total = c.total, chunks_done = c.done, rows_read = c.read, rows_written = c.written,
+      rows_filtered = c.filtered, rows_quarantined = c.quarantined, bytes = c.bytes, rows_moving = c.moving,
+      failure = CASE WHEN t.status IN ('running', 'waiting') THEN NULL ELSE t.failure END,
+      status = CASE WHEN t.status = 'waiting' THEN 'running' ELSE t.status END, updated_at = now()
+    FROM (
+      SELECT count(*) AS total, count(*) FILTER (WHERE status = 'done') AS done,
+        coalesce(sum(rows_read) FILTER (WHERE status = 'done'), 0) AS read,
+        coalesce(sum(rows_written) FILTER (WHERE status = 'done'), 0) AS written,
+        coalesce(sum(rows_filtered) FILTER (WHERE status = 'done'), 0) AS filtered,
+        coalesce(sum(rows_quarantined) FILTER (WHERE status = 'done'), 0) AS quarantined,
+        coalesce(sum(bytes) FILTER (WHERE status = 'done'), 0) AS bytes,
+        coalesce(sum(rows_moving) FILTER (WHERE status = 'moving'), 0) AS moving
+      FROM ${chunks} WHERE run_id = ${runId} AND ordinal = ${ordinal} AND generation = ${generation}
+    ) c
+    WHERE t.run_id = ${runId} AND t.ordinal = ${ordinal} AND t.generation = ${generation}`);
+}
+
+/**
+ * A transient failure: the table shows why it waits. Throws what ends the waiting when it lasts longer than the job
+ * allows. The time of the first failure stays until something succeeds.
+ */
+export async function wait(deps: Deps, run: RunRow, row: TableRow, error: GodwitError): Promise<void> {
+  const before = (await loadTable(deps.db, { runId: run.id, epoch: run.epoch, ordinal: row.ordinal })) as TableRow;
+  if (!isOpen(before)) return;
+  const since = before.status === 'waiting' && before.failure ? before.failure.at : new Date().toISOString();
+  const attempt = (before.status === 'waiting' ? (before.failure?.attempt ?? 1) : 0) + 1;
+  const failure = { ...storedFailure(error), at: since, attempt };
+  await deps.db
+    .update(runTables)
+    .set({ status: 'waiting', failure, updatedAt: new Date() })
+    .where(and(theTable(row), sql`status IN ('queued', 'running', 'waiting')`));
+  if (attempt === 1) {
+    const kind = 'table.waiting';
+    await note(deps.db, {
+      runId: run.id,
+      ordinal: row.ordinal,
+      level: 'warn',
+      kind,
+      message: `${row.sourceName}: ${error.message}`,
+    });
+  }
+  const lasted = (Date.now() - Date.parse(since)) / 1000;
+  if (lasted > run.doc.giveUpAfter) {
+    const message = `${row.sourceName}: gave up after ${Math.round(lasted)} s: ${error.message}`;
+    throw ApplicationFailure.nonRetryable(message, 'GAVE_UP');
+  }
+}
+
+/** The table ended by an error. What the failing activity wrote about the same code stays: it knows more. */
+export async function markFailed(db: Executor, ref: TableRef, error: GodwitError): Promise<boolean> {
+  const failure = storedFailure(error);
+  const changed = await db
+    .update(runTables)
+    .set({
+      status: 'failed',
+      failure: sql`CASE WHEN failure->>'code' = ${error.code} THEN failure ELSE ${JSON.stringify(failure)}::jsonb END`,
+      rowsMoving: 0,
+      endedAt: new Date(),
+      updatedAt: new Date(),
+    })
+    .where(and(theTable(ref), sql`status NOT IN ('succeeded', 'skipped', 'failed', 'canceled')`))
+    .returning({ ordinal: runTables.ordinal, name: runTables.sourceName });
+  const [row] = changed;
+  if (!row) return false;
+  const message = `${row.name}: ${error.message}`;
+  await note(db, {
+    runId: ref.runId,
+    ordinal: ref.ordinal,
+    level: 'error',
+    kind: 'table.failed',
+    message,
+    data: { code: error.code },
+  });
+  return true;
+}
+
+export const knownCode = (code: string, message: string): GodwitError =>
+  code in codes
+    ? new GodwitError(code as keyof typeof codes, message)
+    : new GodwitError('INTERNAL', `${code}: ${message}`);

@@ -1,0 +1,197 @@
+import { and, eq, inArray, sql } from 'drizzle-orm';
+import type { Chunk } from '../connectors/contract.ts';
+import { runs, runTables } from '../db/schema.ts';
+import { GodwitError } from '../errors.ts';
+import type { TableCarry } from '../workflows/messages.ts';
+import { carryOf, lastChunk, storeChunks } from './chunks.ts';
+import type { GenerationRef, RunRef, SplitArgs, SplitResult, TableRef, Unit } from './contract.ts';
+import type { Deps } from './deps.ts';
+import { labelOf } from './plan-run.ts';
+import { settleSnapshot, startAgain } from './snapshot-loss.ts';
+import {
+  borrowTarget,
+  isOpen,
+  knownCode,
+  loadRun,
+  loadTable,
+  markFailed,
+  note,
+  optionsOf,
+  recount,
+  refuseStale,
+  type TableRow,
+  theTable,
+  withTable,
+  workOf,
+} from './state.ts';
+
+/** Chunks in flight of one table: enough for every slot of this worker twice, so that none waits for a workflow task. */
+export const poolOf = (deps: Deps) => Math.min(16, Math.max(2, deps.config.slots * 2));
+
+const begun = { status: 'running' as const, startedAt: sql`coalesce(started_at, now())`, updatedAt: new Date() };
+
+export async function prepareTable(deps: Deps, ref: TableRef, signal: AbortSignal): Promise<TableCarry> {
+  const run = await loadRun(deps.db, ref);
+  let row = await loadTable(deps.db, ref);
+  await deps.db
+    .update(runTables)
+    .set({ ...begun, updatedAt: new Date() })
+    .where(and(theTable(ref), inArray(runTables.status, ['queued', 'waiting'])));
+  if ((await settleSnapshot(deps, row)) === 'restart')
+    row = await again(deps, { ...ref, generation: row.generation }, signal);
+  row = await loadTable(deps.db, ref);
+  await withTable(deps, run, row, ({ target, work }) => target.prepare(work));
+  return await carryOf(deps.db, row, row.generation, poolOf(deps));
+}
+
+/** Discards what was staged under the lost snapshot, then counts one generation on. */
+async function again(deps: Deps, ref: GenerationRef, signal: AbortSignal): Promise<TableRow> {
+  const run = await loadRun(deps.db, ref);
+  const row = await loadTable(deps.db, ref);
+  if (row.generation === ref.generation) await withTable(deps, run, row, ({ target, work }) => target.discard(work));
+  return await startAgain(deps, ref, signal);
+}
+
+export async function restartTable(deps: Deps, ref: GenerationRef, signal: AbortSignal): Promise<TableCarry> {
+  await again(deps, ref, signal);
+  return await prepareTable(deps, ref, signal);
+}
+
+export async function split(deps: Deps, args: SplitArgs, signal: AbortSignal): Promise<SplitResult> {
+  const run = await loadRun(deps.db, args);
+  for (;;) {
+    const row = await loadTable(deps.db, args);
+    refuseStale(row, args);
+    const pool = poolOf(deps);
+    // An attempt whose answer was lost has stored this page already.
+    if (row.splitDone || row.chunksTotal > args.upTo) return { upTo: row.chunksTotal, done: row.splitDone, pool };
+    const snapshot = await settleSnapshot(deps, row);
+    if (snapshot === 'restart')
+      throw new GodwitError('SNAPSHOT_LOST', 'Its snapshot is gone.', { table: row.sourceName });
+    const after = await lastChunk(deps, args);
+    const found: Chunk[] = [];
+    let done = true;
+    await withTable(deps, run, row, async ({ source, work, options }) => {
+      const bytes = deps.config.chunkBytes;
+      const size = { bytes, rows: rowsOf(bytes, row) };
+      const pieces = source.split(work.source, {
+        size,
+        snapshot,
+        signal,
+        where: options.where,
+        ...(after ? { after } : {}),
+      });
+      for await (const chunk of pieces) {
+        if (found.length === args.count) {
+          done = false;
+          break;
+        }
+        found.push(chunk);
+      }
+    });
+    if (await storeChunks(deps, args, { after: after?.id ?? 0, found, done })) {
+      return { upTo: (after?.id ?? 0) + found.length, done, pool };
+    }
+  }
+}
+
+/** Rows of one chunk, by the estimated width of a row. */
+export const rowsOf = (bytes: number, row: Pick<TableRow, 'estimatedBytes' | 'estimatedRows'>) =>
+  row.estimatedRows > 0 && row.estimatedBytes > 0
+    ? Math.max(1000, Math.round((bytes * row.estimatedRows) / row.estimatedBytes))
+    : 1_000_000;
+
+export async function finishTable(deps: Deps, ref: GenerationRef): Promise<void> {
+  const run = await loadRun(deps.db, ref);
+  const row = await loadTable(deps.db, ref);
+  refuseStale(row, ref);
+  if (!isOpen(row)) return;
+  await recount(deps.db, ref);
+  await withTable(deps, run, row, ({ target, work }) => target.finish(work));
+  await stage(deps, ref);
+}
+
+/** Complete, to be published with its component; unless somebody skipped or canceled it meanwhile. */
+export async function stage(deps: Deps, ref: TableRef): Promise<void> {
+  await deps.db
+    .update(runTables)
+    .set({ status: 'staged', failure: null, rowsMoving: 0, splitDone: true, updatedAt: new Date() })
+    .where(and(theTable(ref), inArray(runTables.status, ['queued', 'running', 'waiting', 'paused'])));
+}
+
+export async function failTable(deps: Deps, ref: TableRef & { code: string; message: string }): Promise<void> {
+  await loadRun(deps.db, ref);
+  await markFailed(deps.db, ref, knownCode(ref.code, ref.message));
+}
+
+export async function setPaused(
+  deps: Deps,
+  args: RunRef & { ordinal?: number; paused: boolean; actor: string },
+): Promise<void> {
+  const { runId, ordinal, paused, actor } = args;
+  const run = await loadRun(deps.db, args);
+  if (ordinal === undefined) {
+    await deps.db
+      .update(runs)
+      .set({ status: paused ? 'paused' : 'running' })
+      .where(and(eq(runs.id, runId), inArray(runs.status, paused ? ['planning', 'running', 'waiting'] : ['paused'])));
+  } else {
+    await deps.db
+      .update(runTables)
+      .set({ status: paused ? 'paused' : 'queued', updatedAt: new Date() })
+      .where(
+        and(
+          theTable({ runId, ordinal }),
+          inArray(runTables.status, paused ? ['queued', 'running', 'waiting'] : ['paused']),
+        ),
+      );
+  }
+  const what =
+    ordinal === undefined ? `Run ${run.number}` : (await loadTable(deps.db, { ...args, ordinal })).sourceName;
+  const message = `${what} ${paused ? 'paused' : 'resumed'} by ${actor}.`;
+  await note(deps.db, {
+    runId,
+    kind: paused ? 'paused' : 'resumed',
+    message,
+    ...(ordinal === undefined ? {} : { ordinal }),
+  });
+}
+
+export async function skipTable(deps: Deps, ref: TableRef & { actor: string }): Promise<void> {
+  const run = await loadRun(deps.db, ref);
+  const skipped = await deps.db
+    .update(runTables)
+    .set({ status: 'skipped', failure: null, rowsMoving: 0, endedAt: new Date(), updatedAt: new Date() })
+    .where(and(theTable(ref), sql`status NOT IN ('succeeded', 'skipped')`))
+    .returning();
+  const row = skipped[0] ?? (await loadTable(deps.db, ref));
+  if (row.status === 'succeeded') throw new GodwitError('CONFLICT', `${row.sourceName} has succeeded already.`);
+  if (skipped[0]) {
+    const message = `${row.sourceName} skipped by ${ref.actor}.`;
+    await note(deps.db, { runId: ref.runId, ordinal: ref.ordinal, level: 'warn', kind: 'table.skipped', message });
+  }
+  if (!row.work) return;
+  await using target = await borrowTarget(deps, run, row.target);
+  await target.it.discard(workOf(row));
+}
+
+export async function requeueTable(deps: Deps, ref: TableRef & { actor: string }): Promise<Unit> {
+  await loadRun(deps.db, ref);
+  const before = await loadTable(deps.db, ref);
+  if (before.status !== 'failed' || !before.work) {
+    const why = before.work ? `is ${before.status}` : 'was refused by the plan: retry the run';
+    throw new GodwitError('CONFLICT', `${before.sourceName} ${why}.`);
+  }
+  if (before.failure?.code === 'SOURCE_CHANGED') {
+    throw new GodwitError('CONFLICT', `${before.sourceName} must be planned anew: retry the run.`);
+  }
+  await deps.db
+    .update(runTables)
+    .set({ status: 'queued', failure: null, endedAt: null, updatedAt: new Date() })
+    .where(theTable(ref));
+  const message = `${before.sourceName} queued again by ${ref.actor}.`;
+  await note(deps.db, { runId: ref.runId, ordinal: ref.ordinal, kind: 'table.retried', message });
+  return optionsOf(before).chunks === 'many'
+    ? { kind: 'table', ordinal: ref.ordinal, label: labelOf(before) }
+    : { kind: 'group', from: ref.ordinal, to: ref.ordinal };
+}
