@@ -58,7 +58,8 @@ export class CopyTextReader {
 /** Shaped columns are texts; the others have the canonical form of their type. */
 export function rowParsers(table: Table, columns: readonly ReadColumn[]): Parse[] {
   const byName = new Map(table.columns.map((column) => [column.name, column]));
-  return columns.map(({ name, shape, guard }) => {
+  return columns.map(({ name, shape, guard, constant }) => {
+    if (constant) return parserOf(constant.type);
     const column = byName.get(name);
     if (!column || shape !== 'native' || guard?.misfit === 'text') return parserOf({ kind: 'text' });
     return parserOf(column.type, column.native.startsWith('box[') ? ';' : ',');

@@ -44,7 +44,7 @@ async function begin(session: Session, table: Table, chunk: Chunk, want: Read): 
   await beginRead(session, want.snapshot);
   await assertUnchanged(session, table, [
     ...new Set([
-      ...want.columns.map((column) => column.name),
+      ...want.columns.filter((column) => !column.constant).map((column) => column.name),
       ...(want.where ?? []).map((predicate) => predicate.column),
     ]),
   ]);
