@@ -10,8 +10,10 @@ import pg from 'pg';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { processExists, waitUntil } from '../../servers/child.ts';
 import { availablePostgres, removePostgres, runningPostgres, startPostgres } from '../../servers/postgres.ts';
+import { reachableBy } from '../../servers/unprivileged.ts';
 import { createDatabase, missing } from './shared.ts';
 
+const nobody = { name: 'nobody', uid: 65_534, gid: 65_534 };
 const servers = join(import.meta.dirname, '../../servers/postgres.ts');
 
 async function rows(url: string, sql: string): Promise<unknown[]> {
@@ -147,14 +149,15 @@ describe('PostgreSQL', () => {
 
   test('an ordinary user starts it as well as root', async ({ skip }) => {
     skip(process.getuid?.() !== 0, 'PostgreSQL as another user: not run as root (the other tests are ordinary users)');
+    skip(!reachableBy(nobody, import.meta.dirname), 'PostgreSQL as another user: who cannot come to this clone');
     const home = await folder();
-    await chown(home, 65_534, 65_534);
+    await chown(home, nobody.uid, nobody.gid);
     const script = `const { startPostgres } = await import(${JSON.stringify(servers)});
       const server = await startPostgres({ dir: ${JSON.stringify(join(home, 'postgres'))} }); console.log(process.getuid(), server.url); await server.stop();`;
     const env = { ...process.env, HOME: home };
     const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
-      uid: 65_534,
-      gid: 65_534,
+      uid: nobody.uid,
+      gid: nobody.gid,
       cwd: home,
       env,
     });
