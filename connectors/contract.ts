@@ -158,6 +158,8 @@ export type FileBatch = {
   readonly partition: string;
   readonly rows: number;
   readonly bytes: number;
+  /** Rows lane: rows left out on the way, to be counted and quarantined by the target before its commit. */
+  readonly bad?: readonly BadRow[];
 };
 export type Batch = BytesBatch | RowsBatch | FileBatch;
 
@@ -314,8 +316,11 @@ export interface Target extends AsyncDisposable {
   readonly nameLimit: number;
   identity(): Promise<string>;
   check(): Promise<Check[]>;
-  /** Pure: how each column of a source table would be held here. Same order as `table.columns`. */
-  fit(table: Table): readonly Fit[];
+  /**
+   * Pure: how each column of a source table would be held here. Same order as `table.columns`. `format`: of a file target,
+   * parquet when absent (CSV and NDJSON hold as exact text what Parquet must check).
+   */
+  fit(table: Table, format?: Format): readonly Fit[];
   /** The table of that name as it is now, or undefined. `owner` = job_uid when Godwit made it; `empty` when it has no row. */
   describe(name: TableName): Promise<ExistingTable | undefined>;
   /** Plan-time refusals that need the target's own state: ownership, other columns, what a swap cannot carry. */

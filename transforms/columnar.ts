@@ -8,7 +8,7 @@
  * known, by one thread, in an instance of its own: memory then follows the row's size, not the chunk's.
  */
 import { mkdir, readdir, rm, stat } from 'node:fs/promises';
-import { basename, dirname, join, relative, sep } from 'node:path';
+import { dirname, join, relative, sep } from 'node:path';
 import type { DuckDBConnection } from '@duckdb/node-api';
 import { type BytesBatch, type FileBatch, tableText, type Work } from '../connectors/contract.ts';
 import { GodwitError } from '../errors.ts';
@@ -48,7 +48,8 @@ export async function* toParts(
   const folder = await spoolFolder(options.spool);
   try {
     const statement = statementOf(work, options.projection);
-    yield* (await throughPipe(read, statement, folder, options)) ?? (await throughFile(read(), statement, folder, options));
+    yield* (await throughPipe(read, statement, folder, options)) ??
+      (await throughFile(read(), statement, folder, options));
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
@@ -91,7 +92,10 @@ function statementOf(work: PartsWork, given: readonly Projected[] | undefined): 
   const body = format === 'ndjson' ? `${lineOf(projected, work.columns)} AS "line"` : select(projected);
   const list = folders.length > 0 ? `${body}, ${select(folders)}` : body;
   const input = `{${work.columns.map((_, i) => `c${i}: 'VARCHAR'`).join(', ')}}`;
-  const where = folders.length > 0 ? `PARTITION_BY (${folders.map(({ name }) => quotedName(name)).join(', ')})` : "FILE_SIZE_BYTES '512MB'";
+  const where =
+    folders.length > 0
+      ? `PARTITION_BY (${folders.map(({ name }) => quotedName(name)).join(', ')})`
+      : "FILE_SIZE_BYTES '512MB'";
   return {
     format,
     partitioned: folders.length > 0,
@@ -206,10 +210,10 @@ async function feed(
 ): Promise<number | undefined> {
   const writer = await openFifo(path, stopped);
   if (!writer) throw new BrokenPipe();
-  const ended = copying.then(
-    () => 'ended' as const,
-    () => 'ended' as const,
-  );
+  // Not Promise.race: raced against one long promise, every batch would stay in memory until that one settles.
+  let wake: (() => void) | undefined;
+  const end = () => wake?.();
+  copying.then(end, end);
   let bytes = 0;
   let rows: number | undefined;
   try {
@@ -226,8 +230,12 @@ async function feed(
         rows = batch.rows ?? rows;
         options.progress?.(bytes);
       }
-      const result = await Promise.race([next, ended]);
-      if (result === 'ended') throw new BrokenPipe();
+      const result = await new Promise<IteratorResult<BytesBatch> | undefined>((resolve, reject) => {
+        wake = () => resolve(undefined);
+        next.then(resolve, reject);
+        if (stopped()) wake();
+      });
+      if (!result) throw new BrokenPipe();
       if (result.done) return rows;
       queue = [result.value];
     }
@@ -248,7 +256,11 @@ async function throughFile(
   const wide = line > fastLine;
   // A long row passes through the reader's buffer, the vector, the page and its compressed form.
   await using own = wide
-    ? await openDuckDb({ ...options.duckdb.options, threads: 1, memoryBytes: Math.max(line * 5, options.duckdb.options.memoryBytes) })
+    ? await openDuckDb({
+        ...options.duckdb.options,
+        threads: 1,
+        memoryBytes: Math.max(line * 5, options.duckdb.options.memoryBytes),
+      })
     : undefined;
   await using connection = await connected(own ?? options.duckdb);
   const input = { path, line: Math.max(line, fastLine), buffer: Math.max(line + 4096, fastBuffer), parallel: false };
@@ -349,9 +361,13 @@ function balanced(parts: FileBatch[], rows: number | undefined, statement: State
   const written = parts.reduce((sum, { rows }) => sum + rows, 0);
   if (rows === undefined || written !== rows) {
     const sent = rows === undefined ? 'an unknown number of' : rows;
-    throw new GodwitError('BOOKS_UNBALANCED', `The source sent ${sent} rows of ${statement.table}, the files have ${written}.`, {
-      table: statement.table,
-    });
+    throw new GodwitError(
+      'BOOKS_UNBALANCED',
+      `The source sent ${sent} rows of ${statement.table}, the files have ${written}.`,
+      {
+        table: statement.table,
+      },
+    );
   }
   return parts;
 }
@@ -379,10 +395,13 @@ function translate(error: unknown, { table, columns }: Statement): Error {
     });
   }
   if (/CSV|max_line_size|maximum line size|parallel/i.test(text)) return new Unreadable();
-  return new GodwitError('INTERNAL', `DuckDB failed while it wrote the files of ${table} (${native ?? 'unknown error'}).`, {
-    table,
-    native,
-  });
+  return new GodwitError(
+    'INTERNAL',
+    `DuckDB failed while it wrote the files of ${table} (${native ?? 'unknown error'}).`,
+    {
+      table,
+      native,
+    },
+  );
 }
 
-export const partName = (path: string): string => basename(path);

@@ -57,10 +57,11 @@ function writer(fd: number): FifoWriter {
   });
   socket.on('close', () => wake?.());
   return {
-    async write(chunks) {
+    async write(given) {
       if (failure) throw failure;
       await new Promise<void>((done) => {
         wake = done;
+        const chunks = joined(given);
         socket.cork();
         chunks.forEach((chunk, i) => {
           socket.write(chunk, i === chunks.length - 1 ? () => done() : undefined);
@@ -73,4 +74,10 @@ function writer(fd: number): FifoWriter {
     },
     close: () => socket.destroy(),
   };
+}
+
+/** Some sources hand over one slice per row: a system call for each would cost more than the copy. */
+function joined(chunks: readonly Uint8Array[]): readonly Uint8Array[] {
+  const total = chunks.reduce((sum, { byteLength }) => sum + byteLength, 0);
+  return chunks.length > 8 && total / chunks.length < 16_384 ? [Buffer.concat(chunks, total)] : chunks;
 }

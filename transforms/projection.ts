@@ -93,10 +93,15 @@ function cast(column: PlanColumn, i: number, type: string, format: FileFormat): 
       return `CASE WHEN suffix(${c}, 'C') OR ${c}[5] <> '-' THEN ${refuse(i)} ELSE CAST(${c} AS ${type}) END`;
     case 'TIME':
       // 24:00:00 is a time in PostgreSQL, in no Parquet reader.
-      return `CASE WHEN prefix(${c}, '24') THEN ${refuse(i)} ELSE CAST(${c} AS TIME) END`;
+      return `CASE WHEN prefix(${c}, '24') THEN ${endOfDay(column, i)} ELSE CAST(${c} AS TIME) END`;
     default:
       return format === 'parquet' || type === 'BOOLEAN' ? `CAST(${c} AS ${type})` : c;
   }
+}
+
+function endOfDay({ misfit }: PlanColumn, i: number): string {
+  if (misfit === 'null') return 'CAST(NULL AS TIME)';
+  return misfit === 'clamp' ? "TIME '23:59:59.999999'" : refuse(i);
 }
 
 /** NDJSON: one text column holding the whole line, so that numbers and nested JSON keep every digit. */
@@ -151,9 +156,13 @@ export function partitionOf(work: Pick<Work, 'columns' | 'partition'>): {
   const i = columns.findIndex((column) => column.name === partition.column);
   const column = columns[i];
   if (!column) {
-    throw new GodwitError('COLUMN_MISSING', `The partition column "${partition.column}" is not among those that move.`, {
-      column: partition.column,
-    });
+    throw new GodwitError(
+      'COLUMN_MISSING',
+      `The partition column "${partition.column}" is not among those that move.`,
+      {
+        column: partition.column,
+      },
+    );
   }
   const c = `c${i}`;
   const folder = (name: string, expression: string): Projected => ({
@@ -178,11 +187,17 @@ export function partitionOf(work: Pick<Work, 'columns' | 'partition'>): {
         folder(`${column.name}_month`, `substr(${c}, 6, 2)`),
         folder(`${column.name}_day`, `substr(${c}, 9, 2)`),
       ];
-      const taken = folders.find(({ name }) => columns.some((other) => other.name.toLowerCase() === name.toLowerCase()));
+      const taken = folders.find(({ name }) =>
+        columns.some((other) => other.name.toLowerCase() === name.toLowerCase()),
+      );
       if (taken) {
-        throw new GodwitError('NAME_COLLISION', `The table has a column "${taken.name}", which partition_col makes a folder of.`, {
-          column: taken.name,
-        });
+        throw new GodwitError(
+          'NAME_COLLISION',
+          `The table has a column "${taken.name}", which partition_col makes a folder of.`,
+          {
+            column: taken.name,
+          },
+        );
       }
       return { folders };
     }

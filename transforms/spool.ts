@@ -1,4 +1,5 @@
 /** The worker's scratch folder: one sub-folder per piece of work, gone when the work is. */
+import { once } from 'node:events';
 import { createWriteStream } from 'node:fs';
 import { mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { hostname } from 'node:os';
@@ -61,7 +62,7 @@ export async function spoolCsv(path: string, batches: AsyncIterable<BytesBatch>)
     for await (const batch of batches) {
       for (const bytes of batch.bytes) {
         measure.add(bytes);
-        if (!file.write(bytes)) await Promise.race([new Promise((done) => file.once('drain', done)), closed]);
+        if (!file.write(bytes)) await Promise.race([once(file, 'drain'), closed]);
       }
       rows = batch.rows ?? rows;
     }
