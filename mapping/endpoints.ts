@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import * as files from '../connectors/files/settings.ts';
 import * as postgres from '../connectors/postgres/settings.ts';
 import { GodwitError } from '../errors.ts';
 import { didYouMean, type Path, type Report } from './problems.ts';
@@ -27,23 +28,11 @@ type System = {
   readonly normalise: (settings: Settings) => Settings;
 };
 
-const filesSchema = z.strictObject({ path: z.string().min(1) });
-const s3Schema = z.strictObject({
-  s3_bucket_name: z.string().min(1),
-  prefix: z.string().optional(),
-  endpoint: z.string().optional(),
-  region: z.string().optional(),
-  access_key_id: z.string().optional(),
-  secret_access_key: z.string().optional(),
-  session_token: z.string().optional(),
-  force_path_style: z.boolean().optional(),
-});
-
 /** The systems a mapping may name, by its own words. */
 export const systems = {
   pgsql: { schema: postgres.settingsSchema, secretKeys: postgres.secretKeys, normalise: postgres.normalise },
-  files: { schema: filesSchema, secretKeys: [], normalise: (settings) => settings },
-  s3: { schema: s3Schema, secretKeys: ['secret_access_key', 'session_token'], normalise: (settings) => settings },
+  files: { schema: files.filesSchema, secretKeys: files.secretKeys.files, normalise: (settings) => settings },
+  s3: { schema: files.s3Schema, secretKeys: files.secretKeys.s3, normalise: (settings) => settings },
 } as const satisfies Record<string, System>;
 
 export const sourceTypes = ['pgsql'] as const;

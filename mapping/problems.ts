@@ -77,9 +77,11 @@ export function report(locate: Locate, file: string | undefined): Report {
 function addIssue(add: Report['add'], schema: z.ZodObject, issue: z.core.$ZodIssue, value: object, at: Path) {
   const path = [...at, ...issue.path];
   if (issue.code === 'unrecognized_keys') {
-    const known = issue.path.length === 0 ? Object.keys(schema.shape) : [];
+    // A nested map says itself what it knows.
+    const own = issue.message.startsWith('known here') ? `; ${issue.message}` : '';
     for (const key of issue.keys) {
-      add([...path, key], `unknown key "${key}"${known.length > 0 ? didYouMean(key, known) : ''}`, 'key');
+      const hint = issue.path.length === 0 ? didYouMean(key, Object.keys(schema.shape)) : own;
+      add([...path, key], `unknown key "${key}"${hint}`, 'key');
     }
     return;
   }

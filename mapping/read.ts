@@ -12,28 +12,31 @@ export function readText(text: string, file: string | undefined): Read {
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines, intAsBigInt: true, prettyErrors: false, version: '1.2' });
   const [wrong] = document.errors;
-  if (wrong) {
-    const { line, col: column } = lines.linePos(wrong.pos[0]);
-    const problem: Problem = { path: '', message: wrong.message, line, column };
-    const place = `${file === undefined ? 'line ' : `${file}:`}${line}:${column}`;
-    throw Object.assign(
-      new GodwitError('MAPPING_INVALID', `${place}: not readable as YAML or JSON: ${wrong.message}`),
-      {
-        problems: [problem],
-      },
-    );
+  if (wrong) throw unreadable(wrong.message, file, lines.linePos(wrong.pos[0]));
+  let value: unknown;
+  try {
+    value = plain(document.toJS({ maxAliasCount: 100 }));
+  } catch (error) {
+    // An alias of nothing, or aliases of aliases without end.
+    throw unreadable((error as Error).message, file, { line: 1, col: 1 });
   }
   const place = (offset: number) => {
     const { line, col: column } = lines.linePos(offset);
     return { line, column };
   };
   return {
-    value: plain(document.toJS({ maxAliasCount: 100 })),
+    value,
     locate: (path, of) => {
       const offset = find(document.contents, path, of);
       return offset === undefined ? undefined : place(offset);
     },
   };
+}
+
+function unreadable(message: string, file: string | undefined, { line, col: column }: { line: number; col: number }) {
+  const problem: Problem = { path: '', message: `not readable as YAML or JSON: ${message}`, line, column };
+  const place = `${file === undefined ? 'line ' : `${file}:`}${line}:${column}`;
+  return Object.assign(new GodwitError('MAPPING_INVALID', `${place}: ${problem.message}`), { problems: [problem] });
 }
 
 /** The offset of a path's key or value; of its nearest parent when it is not in the text. */

@@ -22,21 +22,33 @@ export const laterModes = ['logging', 'syncing', 'mirroring'] as const;
 export const operators = ['=', 'in', '<', '<=', '>', '>=', 'is', 'is not'] as const;
 export const misfits = ['stop', 'null', 'clamp', 'text', 'quarantine'] as const;
 const misfit = z.enum(misfits);
-const lag = z.strictObject({
-  days: z.number().int().min(0).optional(),
-  hours: z.number().int().min(0).optional(),
-  minutes: z.number().int().min(0).optional(),
+const duration = 'expected seconds, or a number with s, m, h or d (24h)';
+/** What an unknown key of a small map is told. */
+const known = (list: readonly string[]) => ({
+  error: (issue: { code?: string }) =>
+    issue.code === 'unrecognized_keys' ? `known here: ${list.join(', ')}` : undefined,
 });
-const test = z.strictObject({
-  '=': scalar.optional(),
-  in: z.array(scalar).min(1).optional(),
-  '<': scalar.optional(),
-  '<=': scalar.optional(),
-  '>': scalar.optional(),
-  '>=': scalar.optional(),
-  is: z.null().optional(),
-  'is not': z.null().optional(),
-});
+const lag = z.strictObject(
+  {
+    days: z.number().int().min(0).optional(),
+    hours: z.number().int().min(0).optional(),
+    minutes: z.number().int().min(0).optional(),
+  },
+  known(['days', 'hours', 'minutes']),
+);
+const test = z.strictObject(
+  {
+    '=': scalar.optional(),
+    in: z.array(scalar).min(1).optional(),
+    '<': scalar.optional(),
+    '<=': scalar.optional(),
+    '>': scalar.optional(),
+    '>=': scalar.optional(),
+    is: z.null().optional(),
+    'is not': z.null().optional(),
+  },
+  known(operators),
+);
 
 export const tableSchema = z.strictObject({
   table_name: name.describe('`schema.table`, `table` (in the default schema), or a pattern with `*` and `?`'),
@@ -112,15 +124,16 @@ export const targetUseSchema = z.strictObject({
 
 export const mappingSchema = z.strictObject({
   name: identifier.optional().describe("The job's name. Default: the file's name without its ending"),
-  source: z.unknown().describe('Name of a saved source, or its settings with source_type'),
+  source: z.unknown().optional().describe('Name of a saved source, or its settings with source_type'),
   destination: z
     .unknown()
+    .optional()
     .describe('Name of the target in the job: name of a saved target, or settings with destination_type'),
-  tables: z.unknown(),
+  tables: z.unknown().optional(),
   cron: z.string().optional().describe('Default of the tables'),
   give_up_after: z
-    .union([z.number().positive(), z.string().regex(/^\d+(\.\d+)?\s*[smhd]$/)], {
-      error: 'expected seconds, or a number with s, m, h or d (24h)',
+    .union([z.number().positive(), z.string().regex(/^\d+(\.\d+)?\s*[smhd]$/, duration)], {
+      error: duration,
     })
     .default('24h')
     .describe('How long a transient failure may last before its table fails'),
