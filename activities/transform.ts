@@ -33,7 +33,7 @@ export async function* transform(
     }
     case 'rows': {
       const { rowsToParts } = await import('../transforms/rows.ts');
-      yield* rowsToParts(read as () => AsyncIterable<RowsBatch>, shaped, options);
+      yield* rowsToParts(read() as AsyncIterable<RowsBatch>, shaped, options);
       return;
     }
     case 'direct':

@@ -100,7 +100,7 @@ async function begin(args: RunArgs): Promise<Begun> {
   });
   if (begun.attributes) {
     const { job, run, modes } = begun.attributes;
-    upsertSearchAttributes({ GodwitJob: [job], GodwitRun: [run], GodwitMode: [...modes] });
+    upsertSearchAttributes({ GodwitJob: [job], GodwitRun: [run], GodwitMode: [[...modes].sort().join('+')] });
   }
   return begun;
 }
