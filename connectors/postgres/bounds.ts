@@ -54,11 +54,14 @@ export function compare(table: Table, index: PostgresKeyIndex, op: '>' | '<=', k
   if (key.length !== index.columns.length) {
     throw new GodwitError('SOURCE_CHANGED', `The key of ${tableText(table.name)} has other columns than the chunk.`);
   }
-  const left = index.columns.map(keyExpression);
+  const left = index.columns.map((column) => keyExpression(column));
   // A domain's check would keep the literal from being a constant: the type beneath is as good.
   const right = index.columns.map((c, i) => typed(key[i] as string, columns[c.name]?.base ?? c.type));
   return left.length === 1 ? `${left[0]} ${op} ${right[0]}` : `(${left.join(', ')}) ${op} (${right.join(', ')})`;
 }
 
-export const keyExpression = (column: PostgresKeyIndex['columns'][number]): string =>
-  column.collation === undefined ? ident(column.name) : `(${ident(column.name)} COLLATE ${column.collation})`;
+/** The key column as its index has it. `of` qualifies it. */
+export function keyExpression(column: PostgresKeyIndex['columns'][number], of = ''): string {
+  const name = `${of}${ident(column.name)}`;
+  return column.collation === undefined ? name : `(${name} COLLATE ${column.collation})`;
+}

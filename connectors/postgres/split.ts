@@ -10,6 +10,7 @@ import { type BlockBounds, compare, type KeyBounds, keyExpression } from './boun
 import { type PostgresExtras, type PostgresKeyIndex, postgresExtras } from './extras.ts';
 import type { SessionPool } from './pool.ts';
 import type { Session } from './session.ts';
+import { ident } from './sql.ts';
 import { beginRead, from } from './transaction.ts';
 
 export function splitTable(pool: SessionPool, table: Table, options: SplitOptions): AsyncIterable<Chunk> {
@@ -104,19 +105,16 @@ async function walk(
   after: readonly string[] | undefined,
   rows: number,
 ): Promise<string[] | undefined> {
-  const order = index.columns.map(keyExpression).join(', ');
-  const texts = index.columns.map((column, i) => `${textOf(column)} AS k${i}`).join(', ');
+  // Qualified, because an output column of the same name would be what ORDER BY means: the text, in the order of texts.
+  const order = index.columns.map((column) => keyExpression(column, 't.')).join(', ');
+  const texts = index.columns.map((column, i) => `t.${ident(column.name)}::text AS k${i}`).join(', ');
   const where = after ? ` WHERE ${compare(table, index, '>', after)}` : '';
   const found = await session.query<Record<string, string>>(
-    `SELECT ${texts} FROM ${from(table)}${where} ORDER BY ${order} OFFSET ${rows - 1} LIMIT 2`,
+    `SELECT ${texts} FROM ${from(table)} t${where} ORDER BY ${order} OFFSET ${rows - 1} LIMIT 2`,
   );
   const bound = found[0];
   return bound && found.length === 2 ? index.columns.map((_, i) => bound[`k${i}`] as string) : undefined;
 }
-
-/** `char(n)` and "char" lose nothing that compares in the cast. */
-const textOf = (column: PostgresKeyIndex['columns'][number]): string =>
-  `${keyExpression({ ...column, collation: undefined })}::text`;
 
 async function* blocks(table: Table, pages: number, options: SplitOptions): AsyncGenerator<Chunk> {
   const rowsPerPage = pages > 0 ? Math.max(table.rows, 0) / pages : 1;
