@@ -43,9 +43,12 @@ async function install() {
     if (installed()) return; // another start did it meanwhile
     process.stderr.write('Installing what Godwit needs (once, about a minute) …\n');
     const log = path.join(os.tmpdir(), `godwit-npm-${process.pid}.log`);
-    let result = npm(fs.existsSync(lockFile) ? 'ci' : 'install');
-    // The lock file does not fit package.json: somebody is at work on both.
-    if (result.status && /EUSAGE/.test(result.stderr)) result = npm('install');
+    // A first installation is exactly the lock file; a later one only changes what differs, because a Godwit may be
+    // running from this folder.
+    const first = fs.existsSync(lockFile) && !fs.existsSync(modules);
+    let result = npm(...(first ? ['ci'] : ['install', '--no-save']));
+    // EUSAGE: the lock file does not fit package.json; somebody is at work on both.
+    if (first && result.status && /EUSAGE/.test(result.stderr)) result = npm('install', '--no-save');
     if (result.error) throw new Error(`npm could not be started (${result.error.code}): install Node.js with npm.`);
     if (result.status !== 0) {
       fs.writeFileSync(log, `${result.stdout}${result.stderr}`);
@@ -58,8 +61,8 @@ async function install() {
   }
 }
 
-function npm(verb) {
-  const args = [verb, '--no-audit', '--no-fund', '--loglevel=error'];
+function npm(...verb) {
+  const args = [...verb, '--no-audit', '--no-fund', '--loglevel=error'];
   // npm's own script under this Node, where it can be found: it works without a shell on every system.
   const script = process.env.npm_execpath;
   const options = { cwd: home, encoding: 'utf8', maxBuffer: 1 << 26, env: { ...process.env, npm_config_yes: 'true' } };
