@@ -1,4 +1,4 @@
-import { and, asc, desc, eq, gt, gte, inArray, lt, sql } from 'drizzle-orm';
+import { and, asc, desc, eq, gt, inArray, lt, sql } from 'drizzle-orm';
 import type { Executor } from './open.ts';
 import { type Page, type PageWish, pageOf, readCursor } from './paging.ts';
 import { events } from './schema.ts';
@@ -34,13 +34,14 @@ export type EventWish = PageWish & {
   readonly ordinal?: number;
   readonly levels?: readonly Event['level'][];
   readonly kind?: string;
-  readonly since?: Date;
+  /** Only those behind this id. */
+  readonly after?: number;
   /** The latest first. */
   readonly newest?: boolean;
 };
 
 export async function listEvents(db: Executor, wish: EventWish): Promise<Page<Event>> {
-  const { runId, ordinal, levels, kind, since, newest, limit, cursor } = wish;
+  const { runId, ordinal, levels, kind, after, newest, limit, cursor } = wish;
   const edge = cursor === undefined ? undefined : readCursor(cursor, ['number'])[0];
   const rows = await db
     .select()
@@ -52,7 +53,7 @@ export async function listEvents(db: Executor, wish: EventWish): Promise<Page<Ev
         ordinal === undefined ? undefined : eq(events.ordinal, ordinal),
         levels && levels.length > 0 ? inArray(events.level, [...levels]) : undefined,
         kind === undefined ? undefined : eq(events.kind, kind),
-        since === undefined ? undefined : gte(events.at, since),
+        after === undefined ? undefined : gt(events.id, after),
       ),
     )
     .orderBy(newest ? desc(events.id) : asc(events.id))

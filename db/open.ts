@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { sql } from 'drizzle-orm';
 import { drizzle, type NodePgDatabase, type NodePgQueryResultHKT } from 'drizzle-orm/node-postgres';
@@ -66,6 +67,39 @@ export class Database implements AsyncDisposable {
     } finally {
       await client.end().catch(() => {});
     }
+  }
+
+  /**
+   * Calls back for each NOTIFY on the channel, on a connection of its own, which is made again when it is lost (what was
+   * said meanwhile is not repeated: listeners look for themselves now and then).
+   */
+  listen(channel: string, heard: (payload: string) => void): AsyncDisposable {
+    let client: pg.Client | undefined;
+    let ended = false;
+    const begin = async () => {
+      while (!ended) {
+        const mine = new pg.Client({ connectionString: this.url, application_name: 'godwit listen', keepAlive: true });
+        const gone = new Promise<void>((resolve) => mine.once('end', resolve).once('error', () => resolve()));
+        client = mine;
+        try {
+          await mine.connect();
+          mine.on('notification', ({ payload }) => heard(payload ?? ''));
+          await mine.query(`LISTEN ${mine.escapeIdentifier(channel)}`);
+          await gone;
+        } catch {
+          // The next one may.
+        }
+        await mine.end().catch(() => {});
+        if (!ended) await sleep(1000, undefined, { ref: false });
+      }
+    };
+    void begin();
+    return {
+      [Symbol.asyncDispose]: async () => {
+        ended = true;
+        await client?.end().catch(() => {});
+      },
+    };
   }
 
   /** The id stamped into every target's `_godwit` tables; made once. */

@@ -4,43 +4,13 @@ import type { Executor } from './open.ts';
 import { type Page, type PageWish, pageOf, readCursor } from './paging.ts';
 import { quarantine } from './schema.ts';
 
-type Place = { readonly runId: string; readonly ordinal: number; readonly generation: number; readonly chunk: number };
-
-/** What is sealed: the row's values by position, and why the target refused it (the reason quotes values). */
-export type Quarantined = { readonly values: readonly unknown[]; readonly reason: string };
-
-export type QuarantineDraft = Place &
-  Quarantined & {
-    /** Within the chunk, from 0. */
-    readonly row: number;
-    readonly column?: string;
-    readonly code: string;
-    readonly native?: string;
-  };
-
-const purposeOf = ({ runId, ordinal, generation, chunk }: Place): string =>
-  `quarantine/${runId}/${ordinal}/${generation}/${chunk}`;
-
-/** Idempotent: a chunk done again sets the same rows aside. */
-export async function addQuarantined(db: Executor, sealer: Sealer, drafts: readonly QuarantineDraft[]): Promise<void> {
-  if (drafts.length === 0) return;
-  const rows = drafts.map(({ values, reason, ...draft }) => ({
-    ...draft,
-    content: sealer.sealJson({ values, reason } satisfies Quarantined, purposeOf(draft)),
-  }));
-  await db
-    .insert(quarantine)
-    .values(rows)
-    .onConflictDoUpdate({
-      target: [quarantine.runId, quarantine.ordinal, quarantine.generation, quarantine.chunk, quarantine.row],
-      set: {
-        column: sql`excluded."column"`,
-        code: sql`excluded.code`,
-        native: sql`excluded.native`,
-        content: sql`excluded.content`,
-      },
-    });
-}
+/** What is sealed (activities/quarantine.ts): the row by its target columns, and why it was refused (reasons quote values). */
+export type Quarantined = {
+  readonly columns: readonly string[];
+  readonly row: readonly unknown[];
+  readonly reason: string;
+};
+const purpose = 'quarantined row';
 
 export async function countQuarantined(db: Executor, runId: string) {
   return await db
@@ -57,7 +27,7 @@ export async function countQuarantined(db: Executor, runId: string) {
     .limit(1000);
 }
 
-export type OpenedRow = Omit<typeof quarantine.$inferSelect, 'content'> & Quarantined;
+export type OpenedRow = Omit<typeof quarantine.$inferSelect, 'content'> & { readonly content: Quarantined };
 
 /** Opens the envelopes: whoever calls this writes an audit line first. */
 export async function openQuarantined(
@@ -80,7 +50,7 @@ export async function openQuarantined(
   const { items, ...rest } = pageOf(rows, limit, (row) => [row.ordinal, row.generation, row.chunk, row.row]);
   const opened = items.map(({ content, ...row }) => ({
     ...row,
-    ...sealer.openJson<Quarantined>(content, purposeOf(row)),
+    content: sealer.openJson<Quarantined>(content, purpose),
   }));
   return { items: opened, ...rest };
 }

@@ -1,4 +1,4 @@
-import { and, desc, eq, gt, gte, inArray, lt, lte, or, type SQL, sql } from 'drizzle-orm';
+import { and, desc, eq, gt, gte, inArray, isNull, lt, lte, or, type SQL, sql } from 'drizzle-orm';
 import { GodwitError } from '../errors.ts';
 import type { JobDocument } from '../mapping/document.ts';
 import type { Executor } from './open.ts';
@@ -115,17 +115,6 @@ export async function getRun(
   return { ...found.run, job: found.job, jobUid: found.jobUid };
 }
 
-/** By `<job>/<number>`. Throws NOT_FOUND. */
-export async function findRun(db: Executor, job: string, number: number) {
-  const [found] = await db
-    .select({ run: runs, job: jobs.name, jobUid: jobs.uid })
-    .from(runs)
-    .innerJoin(jobs, eq(jobs.id, runs.jobId))
-    .where(and(eq(jobs.name, job), eq(runs.number, number)));
-  if (!found) throw new GodwitError('NOT_FOUND', `The job "${job}" has no run ${number}.`, { run: `${job}/${number}` });
-  return { ...found.run, job: found.job, jobUid: found.jobUid };
-}
-
 export const documentOf = (run: Pick<Run, 'document'>): JobDocument => run.document as JobDocument;
 
 export type RunWish = PageWish & {
@@ -166,6 +155,43 @@ function before(cursor: string): SQL | undefined {
     throw new GodwitError('USAGE', 'cursor: give back `next` of the page before, unchanged.');
   }
   return and(lte(runs.createdAt, instant), or(lt(runs.createdAt, instant), gt(runs.id, id)));
+}
+
+/** The newest run of each job. */
+export async function latestRuns(db: Executor, jobIds: readonly string[]): Promise<ReadonlyMap<string, RunSummary>> {
+  if (jobIds.length === 0) return new Map();
+  const rows = await db
+    .select({ ...summaryColumns, job: jobs.name })
+    .from(jobs)
+    .innerJoin(runs, and(eq(runs.jobId, jobs.id), eq(runs.number, jobs.lastRun)))
+    .where(inArray(jobs.id, [...jobIds]));
+  return new Map(rows.map((row) => [row.jobId, row]));
+}
+
+/** Without its document. Throws NOT_FOUND. */
+export async function getRunSummary(
+  db: Executor,
+  by: { readonly id: string } | { readonly job: string; readonly number: number },
+): Promise<RunSummary> {
+  const [found] = await db
+    .select({ ...summaryColumns, job: jobs.name })
+    .from(runs)
+    .innerJoin(jobs, eq(jobs.id, runs.jobId))
+    .where('id' in by ? eq(runs.id, by.id) : and(eq(jobs.name, by.job), eq(runs.number, by.number)));
+  if (found) return found;
+  if ('id' in by) throw new GodwitError('NOT_FOUND', 'There is no run of that id.', { run: by.id });
+  throw new GodwitError('NOT_FOUND', `The job "${by.job}" has no run ${by.number}.`, { run: `${by.job}/${by.number}` });
+}
+
+/** Of any job: what is not over. */
+export async function activeRuns(db: Executor): Promise<RunSummary[]> {
+  return await db
+    .select({ ...summaryColumns, job: jobs.name })
+    .from(runs)
+    .innerJoin(jobs, eq(jobs.id, runs.jobId))
+    .where(inArray(runs.status, [...activeStatuses]))
+    .orderBy(desc(runs.createdAt))
+    .limit(1000);
 }
 
 const summaryColumns = {
@@ -230,38 +256,23 @@ export async function totalsOf(db: Executor, runIds: readonly string[]): Promise
   return new Map(rows.map(({ runId, ...totals }) => [runId, totals]));
 }
 
-export type RunChange = Partial<
-  Pick<
-    Run,
-    | 'status'
-    | 'failure'
-    | 'workflowId'
-    | 'workflowRunId'
-    | 'snapshotDate'
-    | 'consistency'
-    | 'notes'
-    | 'startedAt'
-    | 'endedAt'
-  >
->;
-
-/** With an epoch: only if it is still the run's (decision 6); throws FENCED otherwise. */
-export async function changeRun(
-  db: Executor,
-  { runId, epoch }: { readonly runId: string; readonly epoch?: number },
-  change: RunChange,
-): Promise<void> {
-  const changed = await db
-    .update(runs)
-    .set(change)
-    .where(and(eq(runs.id, runId), epoch === undefined ? undefined : eq(runs.epoch, epoch)))
+/** A start that Temporal refused leaves nothing; false when its workflow has begun after all. */
+export async function forgetStart(db: Executor, runId: string): Promise<boolean> {
+  const gone = await db
+    .delete(runs)
+    .where(and(eq(runs.id, runId), eq(runs.status, 'queued'), isNull(runs.startedAt)))
     .returning({ id: runs.id });
-  if (changed.length > 0) return;
-  if (epoch === undefined) throw new GodwitError('NOT_FOUND', 'There is no run of that id.', { run: runId });
-  throw new GodwitError('FENCED', 'Another workflow took this run over.', { run: runId });
+  return gone.length > 0;
 }
 
-/** A start that Temporal refused: the row would look queued for ever. */
+export async function noteWorkflow(db: Executor, runId: string, workflowRunId: string): Promise<void> {
+  await db
+    .update(runs)
+    .set({ workflowRunId })
+    .where(and(eq(runs.id, runId), isNull(runs.workflowRunId)));
+}
+
+/** A run that waits for a workflow nobody started: it would look queued for ever. */
 export async function failStart(db: Executor, runId: string, failure: Failure): Promise<void> {
   await db
     .update(runs)
