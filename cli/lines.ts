@@ -1,0 +1,122 @@
+/** The picture of a run: pure functions from what the API says to lines of text. */
+import { bytes, type Colour, count, duration, type Paint, pad, plural } from './output.ts';
+import { isTableClosed, type RunTableView, type RunView } from './views.ts';
+
+/** Rows and bytes per second of each table, by ordinal. */
+export type Speeds = ReadonlyMap<number, { readonly rows: number; readonly bytes: number }>;
+export const rowsDone = (table: RunTableView): number =>
+  table.rowsRead + (isTableClosed(table.status) ? 0 : table.rowsMoving);
+
+const marks: Readonly<Record<string, [string, Colour]>> = {
+  succeeded: ['✓', 'green'],
+  failed: ['✗', 'red'],
+  skipped: ['-', 'dim'],
+  canceled: ['-', 'dim'],
+  'cut off': ['-', 'yellow'],
+  waiting: ['…', 'yellow'],
+  paused: ['‖', 'yellow'],
+  queued: ['·', 'dim'],
+};
+
+/** One line per table: state, rows done of estimate, rows/s, MB/s, ETA, lane. Cut to the terminal's width. */
+export function tableLine(
+  table: RunTableView,
+  speed: { rows: number; bytes: number } | undefined,
+  widths: Widths,
+  paint: Paint,
+): string {
+  const [mark, colour] = marks[table.status] ?? ['▸', 'bold'];
+  const done = rowsDone(table);
+  const closed = isTableClosed(table.status);
+  const of =
+    closed || table.estimatedRows < 0
+      ? count(done)
+      : `${count(done)} of ~${count(Math.max(done, table.estimatedRows))}`;
+  const moving = table.status === 'running' || closed;
+  const rate = moving && speed && speed.rows > 0 ? `${short(speed.rows)} rows/s` : '';
+  const flow = moving && speed && speed.bytes > 0 ? `${(speed.bytes / 1e6).toFixed(1)} MB/s` : '';
+  const left = table.estimatedRows - done;
+  const eta = !closed && speed && speed.rows > 0 && left > 0 ? `ETA ${duration((left / speed.rows) * 1000)}` : '';
+  const cells = [
+    pad(`${table.sourceName} → ${table.target}`, widths.name),
+    pad(table.status, 9),
+    pad(of, widths.rows, true),
+    pad(rate, 12, true),
+    pad(flow, 10, true),
+    pad(eta, 9, true),
+    pad(table.lane, 8),
+  ];
+  const trouble = table.failure && table.status !== 'succeeded' ? table.failure.code : '';
+  return `${paint(mark, colour)} ${cells.join(' ')} ${paint(trouble, 'red')}`.trimEnd();
+}
+
+export type Widths = { readonly name: number; readonly rows: number };
+export const widthsOf = (tables: readonly RunTableView[], columns: number): Widths => ({
+  name: Math.min(
+    Math.max(10, ...tables.map((table) => [...`${table.sourceName} → ${table.target}`].length)),
+    Math.max(20, columns - 78),
+  ),
+  rows: Math.max(8, ...tables.map((table) => count(Math.max(table.rowsRead, table.estimatedRows, 0)).length * 2 + 5)),
+});
+
+const short = (n: number): string =>
+  n >= 1e6 ? `${(n / 1e6).toFixed(1)}M` : n >= 1e4 ? `${Math.round(n / 1e3)}k` : count(Math.round(n));
+
+export type Books = { read: number; written: number; filtered: number; quarantined: number; bytes: number };
+export function books(tables: readonly RunTableView[]): Books {
+  const sum = (of: (table: RunTableView) => number) => tables.reduce((total, table) => total + of(table), 0);
+  return {
+    read: sum((table) => table.rowsRead),
+    written: sum((table) => table.rowsWritten),
+    filtered: sum((table) => table.rowsFiltered),
+    quarantined: sum((table) => table.rowsQuarantined),
+    bytes: sum((table) => table.bytes),
+  };
+}
+
+/** The last lines of a watched run: outcome, failures with what to do, books. */
+export function summary(run: RunView, tables: readonly RunTableView[], paint: Paint): string[] {
+  const total = books(tables);
+  const colour = run.status === 'succeeded' ? 'green' : run.status === 'failed' ? 'red' : 'yellow';
+  const started = Date.parse(run.startedAt ?? run.createdAt);
+  const took = run.endedAt ? `in ${duration(Date.parse(run.endedAt) - started)}` : '';
+  const lines = [`${paint(`Run ${run.job}/${run.number} ${run.status}`, colour)} ${took}`.trimEnd()];
+  if (tables.length > 0) {
+    const seconds = run.endedAt ? (Date.parse(run.endedAt) - started) / 1000 : 0;
+    const speed = seconds > 0 && total.read > 0 ? `, ${short(total.read / seconds)} rows/s` : '';
+    const good = tables.filter((table) => table.status === 'succeeded').length;
+    lines.push(
+      `  ${good} of ${plural(tables.length, 'table')} · ${plural(total.read, 'row')} · ${bytes(total.bytes)}${speed}`,
+    );
+    const balanced = total.read === total.written + total.filtered + total.quarantined;
+    lines.push(
+      `  books: read ${count(total.read)} = written ${count(total.written)} + filtered ${count(total.filtered)} + quarantined ${count(total.quarantined)}${balanced ? '' : paint('  NOT BALANCED', 'red')}`,
+    );
+  }
+  if (run.failure) lines.push(...failureLines(run.failure, '', paint));
+  for (const table of tables) {
+    if (table.failure && table.status !== 'succeeded') {
+      lines.push(...failureLines(table.failure, `${table.sourceName} → ${table.target}: `, paint));
+    }
+  }
+  for (const note of run.notes) lines.push(`  note: ${note}`);
+  return lines;
+}
+
+export function failureLines(failure: NonNullable<RunView['failure']>, who: string, paint: Paint): string[] {
+  const lines = [`  ${paint(failure.code, 'red')} ${who}${failure.message}`];
+  if (failure.fix) lines.push(`    what to do: ${failure.fix}`);
+  return lines;
+}
+
+/**
+ * The lines that fit the screen: all tables when there is room, else those at work, the latest ended ones, and a line
+ * that counts the rest.
+ */
+export function screen(tables: readonly RunTableView[], room: number): { shown: RunTableView[]; hidden: number } {
+  if (tables.length <= room) return { shown: [...tables], hidden: 0 };
+  const rank = (table: RunTableView) => (table.status === 'queued' ? 2 : isTableClosed(table.status) ? 1 : 0);
+  const ended = (table: RunTableView) => Date.parse(table.endedAt ?? '') || 0;
+  const chosen = tables.toSorted((a, b) => rank(a) - rank(b) || ended(b) - ended(a)).slice(0, Math.max(1, room - 1));
+  return { shown: chosen.toSorted((a, b) => a.ordinal - b.ordinal), hidden: tables.length - chosen.length };
+}

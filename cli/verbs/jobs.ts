@@ -1,0 +1,87 @@
+import type { PlannedTable } from '../../activities/plan/index.ts';
+import type { Client } from '../client.ts';
+import { part } from '../client.ts';
+import type { Context } from '../context.ts';
+import { exits } from '../exit.ts';
+import { failureLines } from '../lines.ts';
+import { isFile, readMappingFile } from '../mapping-file.ts';
+import { bytes, count, type Output, paintOf, plural, table } from '../output.ts';
+import { reach } from '../reach.ts';
+import type { RunView } from '../views.ts';
+
+export type JobView = {
+  readonly name: string;
+  readonly version: number;
+  readonly source?: string;
+  readonly targets?: readonly string[];
+  readonly lastRun?: RunView | null;
+};
+
+type Plan = { readonly tables: readonly PlannedTable[] };
+
+/** Stores a mapping as its job, a new version when it changed. Answers the job's name. */
+export async function applyFile(client: Client, file: string, out: Output): Promise<string> {
+  const mapping = await mappingOf(file, out);
+  await client.put<JobView>(`/api/jobs/${part(mapping.name)}`, mapping);
+  return mapping.name;
+}
+
+async function mappingOf(file: string, out: Output): Promise<{ readonly name: string }> {
+  const { name, mapping, parsed } = await readMappingFile(file);
+  for (const warning of parsed.warnings) out.say(`note: ${warning}`);
+  return { ...mapping, name };
+}
+
+export async function apply({ config, out }: Context, file = ''): Promise<undefined> {
+  await using reached = await reach({ config, out });
+  const name = await applyFile(reached.client, file, out);
+  const job = await reached.client.get<JobView>(`/api/jobs/${part(name)}`);
+  out.text(`Job ${job.name} is at version ${job.version}. Next: godwit plan ${job.name}, godwit run ${job.name}`);
+  out.json({ type: 'job', ...job });
+}
+
+export async function jobs({ config, out }: Context): Promise<undefined> {
+  await using reached = await reach({ config, out });
+  const all = await reached.client.list<JobView>('/api/jobs');
+  for (const job of all) out.json({ type: 'job', ...job });
+  if (all.length === 0)
+    return void out.text('There is no job yet: godwit apply shop.yaml (docs/mapping.md), or godwit demo.');
+  const rows = all.map((job) => [
+    job.name,
+    job.version,
+    job.lastRun ? `${job.name}/${job.lastRun.number}` : '',
+    job.lastRun?.status ?? 'never ran',
+  ]);
+  for (const line of table(rows, ['JOB', 'VERSION', 'LATEST RUN', 'STATE'])) out.text(line);
+}
+
+/** Exit 1 when a table is refused. */
+export async function plan({ config, out }: Context, wanted = ''): Promise<number> {
+  await using reached = await reach({ config, out });
+  const { client } = reached;
+  const { tables } = isFile(wanted)
+    ? await client.post<Plan>('/api/plan', await mappingOf(wanted, out))
+    : await client.post<Plan>(`/api/jobs/${part(wanted)}/plan`, {});
+  for (const one of tables) out.json({ type: 'table', ...one });
+  const rows = tables.map((one) => [
+    one.sourceName,
+    one.target === '' ? '(no target)' : `${one.target}: ${one.targetName}`,
+    one.mode,
+    one.failure ? 'refused' : one.lane,
+    one.estimatedRows < 0 ? '?' : `~${count(one.estimatedRows)}`,
+    bytes(one.estimatedBytes),
+    one.failure ? one.failure.code : one.why,
+  ]);
+  for (const line of table(rows, ['TABLE', 'TARGET', 'MODE', 'LANE', 'ROWS', 'SIZE', 'WHY'])) out.text(line);
+  const refused = tables.filter((one) => one.failure);
+  for (const one of tables) {
+    if (one.failure)
+      for (const line of failureLines(one.failure, `${one.sourceName} → ${one.target}: `, paintOf(out))) out.text(line);
+    for (const note of one.notes) out.text(`  note: ${one.sourceName} → ${one.target}: ${note}`);
+  }
+  const rowsTotal = tables.reduce((sum, one) => sum + Math.max(0, one.estimatedRows), 0);
+  out.text(
+    `${plural(tables.length, 'table')} to move, ~${count(rowsTotal)} rows${refused.length > 0 ? `; ${refused.length} refused` : ''}.`,
+  );
+  return refused.length > 0 ? exits.failed : exits.succeeded;
+}
