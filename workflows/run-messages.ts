@@ -16,8 +16,9 @@ import { onlyTable, type RunMemory } from './units.ts';
 
 /** The open state of a run. `version` counts changes: who waits for one compares it. */
 export type Desk = {
-  readonly ref: RunRef;
-  phase: 'planning' | 'running' | 'ending';
+  /** Known once the run has begun. */
+  ref: RunRef;
+  phase: 'beginning' | 'planning' | 'running' | 'ending';
   tables: number;
   readonly memory: RunMemory;
   readonly queue: Unit[];
@@ -31,7 +32,12 @@ const refuse = (message: string) => {
 
 /** Updates are refused by synchronous validators, so that a refusal leaves no history. */
 export function handleMessages(desk: Desk): void {
-  const { ref, memory } = desk;
+  const { memory } = desk;
+  // Who is quicker than the first activity waits for it.
+  const begun = async (): Promise<RunRef> => {
+    await condition(() => desk.phase !== 'beginning');
+    return desk.ref;
+  };
   setHandler(stateQuery, () => ({
     phase: memory.paused ? 'paused' : desk.phase,
     paused: memory.paused,
@@ -41,7 +47,7 @@ export function handleMessages(desk: Desk): void {
   const isOpen = () => desk.phase === 'ending' && refuse('The run is ending.');
   const isTable = (ordinal: number) => {
     isOpen();
-    if (desk.phase === 'planning') refuse('The run is being planned; its tables are not known yet.');
+    if (desk.phase !== 'running') refuse('The run is being planned; its tables are not known yet.');
     if (!Number.isInteger(ordinal) || ordinal < 1 || ordinal > desk.tables) refuse(`The run has no table ${ordinal}.`);
   };
   const isAim = ({ ordinal }: Aim) => (ordinal === undefined ? void isOpen() : isTable(ordinal));
@@ -58,6 +64,7 @@ export function handleMessages(desk: Desk): void {
     if (ordinal === undefined) memory.paused = paused;
     else if (paused) memory.pausedTables.add(ordinal);
     else memory.pausedTables.delete(ordinal);
+    const ref = await begun();
     const write = () => control.setPaused({ ...ref, paused, actor, ...(ordinal === undefined ? {} : { ordinal }) });
     // Going on is written down first, stopping is told first: a chunk that is only scheduled then meets the right word.
     if (!paused) await write();
@@ -89,7 +96,7 @@ export function handleMessages(desk: Desk): void {
     if (queued >= 0) desk.queue.splice(queued, 1);
     memory.children.get(ordinal)?.scope.cancel();
     await condition(() => !memory.children.has(ordinal));
-    await long.skipTable({ ...ref, ordinal, actor });
+    await long.skipTable({ ...desk.ref, ordinal, actor });
     desk.version++;
   };
   setHandler(skipTableUpdate, ({ ordinal, actor }) => skip(ordinal, actor), {
@@ -103,7 +110,7 @@ export function handleMessages(desk: Desk): void {
   const again = async (ordinal: number, actor: string) => {
     memory.failed.delete(ordinal);
     try {
-      desk.queue.push(await control.requeueTable({ ...ref, ordinal, actor }));
+      desk.queue.push(await control.requeueTable({ ...desk.ref, ordinal, actor }));
     } catch (error) {
       memory.failed.add(ordinal);
       throw error;
@@ -121,8 +128,8 @@ export function handleMessages(desk: Desk): void {
   // The same way as `temporal workflow cancel`: the request comes back as a cancellation of the root scope. A workflow
   // cannot ask that of itself, so an activity does.
   const cancel = ({ actor }: Actor) =>
-    CancellationScope.nonCancellable(() =>
-      control.requestCancel({ ...ref, workflowId: workflowInfo().workflowId, actor }),
+    CancellationScope.nonCancellable(async () =>
+      control.requestCancel({ ...(await begun()), workflowId: workflowInfo().workflowId, actor }),
     );
   setHandler(cancelUpdate, cancel, {
     validator: (_actor: Actor) => void isOpen(),

@@ -30,12 +30,9 @@ const atOnce = { table: 4, group: 8 } as const;
  * deadline racing `moveAll`; until then only a cancel ends it early.
  */
 export async function run(args: RunArgs): Promise<RunResult> {
-  const begun = args.resume ? resumed(args.resume) : await begin(args);
-  if (begun.verdict === 'skipped') return { runId: begun.runId, status: 'skipped' };
-  const ref: RunRef = { runId: begun.runId, epoch: begun.epoch };
   const desk: Desk = {
-    ref,
-    phase: 'planning',
+    ref: { runId: args.runId ?? '', epoch: 0 },
+    phase: 'beginning',
     tables: 0,
     memory: newMemory(),
     queue: [],
@@ -44,6 +41,14 @@ export async function run(args: RunArgs): Promise<RunResult> {
   };
   desk.memory.paused = args.resume?.paused ?? false;
   handleMessages(desk);
+  const begun = args.resume ? resumed(args.resume) : await begin(args);
+  desk.ref = { runId: begun.runId, epoch: begun.epoch };
+  desk.phase = begun.verdict === 'skipped' ? 'ending' : 'planning';
+  if (begun.verdict === 'skipped') {
+    await condition(allHandlersFinished);
+    return { runId: begun.runId, status: 'skipped' };
+  }
+  const { ref } = desk;
 
   let failure: NamedFailure | undefined;
   let canceled = false;
