@@ -30,8 +30,15 @@ export class SessionPool implements AsyncDisposable {
 
   /** The caller gives it back clean, or destroys it. */
   async take(): Promise<Session> {
-    const idle = this.#idle.pop();
-    if (idle) return idle;
+    for (let idle = this.#idle.pop(); idle; idle = this.#idle.pop()) {
+      // It may have been ended by the server a moment ago; that would look like a failure of the work.
+      try {
+        await idle.query('SELECT 1');
+        return idle;
+      } catch {
+        idle.destroy();
+      }
+    }
     const session = await openSession(this.#address, this.#options);
     // An idle session whose server went away must not be handed out.
     session.lost.catch(() => {

@@ -1,10 +1,26 @@
 /** The keeper of one exported snapshot: a session that stays in its transaction until disposed. */
 import { GodwitError } from '../../errors.ts';
 import type { Snapshot } from '../contract.ts';
-import { openSession } from './session.ts';
+import { openSession, type Session } from './session.ts';
 import type { PostgresAddress } from './settings.ts';
+import { literal } from './sql.ts';
 
 const wakeEvery = 60_000; // below the idle limit of the firewalls and balancers in between
+
+/**
+ * What tells two snapshots of one name apart: a restarted server gives its first one the name it gave before, and a reader
+ * with the old name would read another moment without an error. The same in every session under the snapshot.
+ */
+const marks = `pg_current_snapshot()::text || ' ' || extract(epoch FROM pg_postmaster_start_time())::text`;
+
+/** Begins the transaction under the token: true when it is the very snapshot the token was made for. */
+export async function beginUnder(session: Session, begin: string, token: string): Promise<boolean> {
+  const [name = '', ...wanted] = token.split(' ');
+  const [found] = await session.query<{ marks: string }>(
+    `${begin}; SET TRANSACTION SNAPSHOT ${literal(name).trim()}; SELECT ${marks} AS marks`,
+  );
+  return found?.marks === wanted.join(' ');
+}
 
 export async function openSnapshot(address: PostgresAddress): Promise<Snapshot> {
   const session = await openSession(address);
@@ -15,7 +31,7 @@ export async function openSnapshot(address: PostgresAddress): Promise<Snapshot> 
     );
     await session.query('BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY');
     const [snapshot] = await session.query<{ token: string; at: string }>(
-      `SELECT pg_export_snapshot() AS token, to_char(clock_timestamp(), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS at`,
+      `SELECT pg_export_snapshot() || ' ' || ${marks} AS token, to_char(clock_timestamp(), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS at`,
     );
     if (!where || !snapshot) throw new GodwitError('INTERNAL', 'PostgreSQL exported no snapshot.');
 

@@ -5,7 +5,8 @@ import { storageHash } from './describe.ts';
 import { sqlstate } from './errors.ts';
 import { postgresExtras } from './extras.ts';
 import type { Session } from './session.ts';
-import { columnList, literal, tableIdent } from './sql.ts';
+import { beginUnder } from './snapshot.ts';
+import { columnList, tableIdent } from './sql.ts';
 
 /** Begins REPEATABLE READ, READ ONLY, under the token or a snapshot of its own. Throws SNAPSHOT_LOST. */
 export async function beginRead(session: Session, snapshot: SnapshotRef): Promise<void> {
@@ -14,17 +15,19 @@ export async function beginRead(session: Session, snapshot: SnapshotRef): Promis
     await session.query(begin);
     return;
   }
+  const lost = (native?: string) =>
+    new GodwitError('SNAPSHOT_LOST', "The run's snapshot does not exist any more.", { native });
+  let same: boolean;
   try {
-    await session.query(`${begin}; SET TRANSACTION SNAPSHOT ${literal(snapshot.token).trim()}`);
+    same = await beginUnder(session, begin, snapshot.token);
   } catch (error) {
     // 22023, 42704: no such snapshot; 55000: its transaction is over.
     if (/^(22|42|55|0A)/.test(sqlstate(error) ?? '')) {
-      throw new GodwitError('SNAPSHOT_LOST', "The run's snapshot does not exist any more.", {
-        native: sqlstate(error),
-      });
+      throw lost(sqlstate(error));
     }
     throw error;
   }
+  if (!same) throw lost();
 }
 
 /** Old-style children are tables of their own, so a plain table is read alone. */

@@ -127,10 +127,9 @@ describe('PostgreSQL, beyond what every source does', () => {
     expect(value(-9223372036854775808n, 'v_date')).toBe('+010000-01-01');
   });
 
-  test('text, CSV and binary are byte for byte what the server copies out itself', async () => {
+  test('text is what the server itself says of every value', async () => {
     const table = await source.describe(named('many'));
-    const list = table.columns.map(({ name }) => pg.escapeIdentifier(name)).join(', ');
-    await client.query(`SET TimeZone = 'UTC'; CREATE TEMP TABLE lines (line text)`);
+    await client.query(`SET TimeZone = 'UTC'`);
     const [expected] = await rowsOf(
       `SELECT md5(string_agg(concat_ws(E'\\t', ${table.columns.map(({ name }) => `coalesce(${pg.escapeIdentifier(name)}::text, '\\N')`).join(', ')}), E'\\n' ORDER BY id)) FROM nasty.many`,
     );
@@ -138,7 +137,6 @@ describe('PostgreSQL, beyond what every source does', () => {
     const lines = copied.bytes.toString().split('\n').slice(0, -1);
     lines.sort((a, b) => Number(a.split('\t')[0]) - Number(b.split('\t')[0]));
     const { createHash } = await import('node:crypto');
-    expect(list).toContain('"id"');
     expect(createHash('md5').update(lines.join('\n')).digest('hex')).toBe(expected?.[0]);
   });
 
@@ -286,7 +284,7 @@ describe('PostgreSQL, beyond what every source does', () => {
     const table = await source.describe(named('scattered'));
     await using snapshot = await source.open();
     await client.query(
-      `UPDATE nasty.scattered SET v = v || 'y' WHERE v LIKE 'x%'; DELETE FROM nasty.scattered WHERE id < '8'`,
+      `UPDATE nasty.scattered SET v = v || 'y' WHERE v LIKE 'x%'; DELETE FROM nasty.scattered WHERE id < '80000000-0000-0000-0000-000000000000'`,
     );
     const size = { rows: 3000, bytes: 1e12 };
     const kinds = async (snapshotRef: typeof ownMoment) =>

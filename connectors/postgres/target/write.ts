@@ -1,0 +1,186 @@
+/**
+ * One chunk, one transaction: the rows and their checkpoint become durable together, or neither does (decisions 10, 11).
+ */
+import { GodwitError } from '../../../errors.ts';
+import { reach } from '../../../faults.ts';
+import { type Batch, type Claim, type Counts, tableText, type Work, type WriteOptions } from '../../contract.ts';
+import type { SessionPool } from '../pool.ts';
+import { openSession, type Session } from '../session.ts';
+import type { PostgresAddress } from '../settings.ts';
+import { columnList, tableIdent } from '../sql.ts';
+import { durable, fenced, register, writeCheckpoint } from './claim.ts';
+import { CopyIn } from './copy-in.ts';
+import { loadedNames } from './layout.ts';
+import { endBackend } from './ledger.ts';
+import { receiverOf } from './names.ts';
+import { RowsWriter } from './write-rows.ts';
+
+export type Writing = {
+  readonly pool: SessionPool;
+  readonly address: PostgresAddress;
+  readonly work: Work;
+  readonly claim: Claim;
+  readonly options: WriteOptions;
+};
+
+export async function writeChunk(writing: Writing, batches: AsyncIterable<Batch>): Promise<Counts> {
+  const { pool, work, claim } = writing;
+  const { signal } = writing.options;
+  signal.throwIfAborted();
+  const session = await pool.take();
+  // Cancels on the server and closes the socket: the transaction is rolled back at once.
+  const stop = () => session.destroy();
+  signal.addEventListener('abort', stop, { once: true });
+  let clean = false;
+  try {
+    signal.throwIfAborted();
+    const { started } = await register(session, work, claim);
+    await session.query('BEGIN');
+    const counts = await moveIn(session, writing, batches);
+    reach('before-commit');
+    await writeCheckpoint(session, work, claim, counts);
+    reach('between-checkpoint-and-commit');
+    const recovered = await commit(session, writing, started);
+    reach('after-commit');
+    clean = !recovered;
+    return counts;
+  } catch (error) {
+    throw signal.aborted ? signal.reason : placed(error, work, claim);
+  } finally {
+    signal.removeEventListener('abort', stop);
+    if (clean) await pool.give(session);
+    else session.destroy();
+  }
+}
+
+/** Resolves to true when the answer was lost but the checkpoint says it happened. */
+async function commit(session: Session, writing: Writing, started: string): Promise<boolean> {
+  try {
+    await session.query('COMMIT');
+    return false;
+  } catch (error) {
+    writing.options.signal.throwIfAborted();
+    if (!(error instanceof GodwitError) || error.code !== 'CONNECTION_FAILED') throw error;
+    if (await cameThrough(writing, session.pid, started)) return true;
+    throw error;
+  }
+}
+
+const patienceMs = 30_000;
+
+/** An unknown COMMIT is never assumed: when the old backend is gone, the checkpoint tells. */
+async function cameThrough({ address, work, claim, options }: Writing, pid: number, started: string): Promise<boolean> {
+  const until = Date.now() + patienceMs;
+  for (;;) {
+    options.signal.throwIfAborted();
+    try {
+      await using session = await openSession(address, { signal: options.signal });
+      await endBackend(session, pid, started);
+      return (await durable(session, work, claim)) !== undefined;
+    } catch (error) {
+      const again = error instanceof GodwitError && error.retryable && Date.now() < until;
+      if (!again) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 500));
+    }
+  }
+}
+
+async function moveIn(session: Session, writing: Writing, batches: AsyncIterable<Batch>): Promise<Counts> {
+  const iterator = batches[Symbol.asyncIterator]();
+  let ended = false;
+  try {
+    const first = await iterator.next();
+    if (first.done) {
+      ended = true;
+      return empty(writing);
+    }
+    const rest = { iterator, first: first.value };
+    const counts =
+      first.value.kind === 'rows' ? await moveRows(session, writing, rest) : await moveBytes(session, writing, rest);
+    ended = true;
+    return counts;
+  } finally {
+    // Not awaited: a source that hangs would keep us here, and the transaction open.
+    if (!ended) void Promise.resolve(iterator.return?.()).catch(() => {});
+  }
+}
+
+type Rest = { readonly iterator: AsyncIterator<Batch>; readonly first: Batch };
+
+/** The rows lane says nothing when there is nothing; a stream of bytes always has an end that says how many rows. */
+function empty({ work, claim }: Writing): Counts {
+  if (work.writeFormat === 'rows') return { read: 0, written: 0, filtered: 0, quarantined: 0, bytes: 0 };
+  throw cut(work, claim);
+}
+
+export const copySql = (work: Work, format: 'binary' | 'text'): string => {
+  const names = loadedNames(work);
+  const list = names.length === 0 ? '' : ` (${columnList(names)})`;
+  return `COPY ${tableIdent(receiverOf(work))}${list} FROM STDIN WITH (FORMAT ${format})`;
+};
+
+async function moveBytes(session: Session, writing: Writing, { iterator, first }: Rest): Promise<Counts> {
+  const { work, claim, options } = writing;
+  const copy = new CopyIn(session);
+  await copy.start(session, copySql(work, copyFormat(work)));
+  let bytes = 0;
+  let said: number | undefined;
+  for (let batch: Batch | undefined = first; batch; ) {
+    if (batch.kind !== 'bytes') throw new GodwitError('INTERNAL', `A ${batch.kind} batch in a stream of bytes.`);
+    if (batch.framed) await copy.frames(batch.bytes);
+    else await copy.bytes(batch.bytes);
+    for (const part of batch.bytes) bytes += part.length;
+    said = batch.rows ?? said;
+    options.progress?.({ rows: batch.rows ?? 0, bytes });
+    // A server that says no is heard even while the source is silent.
+    const next: IteratorResult<Batch> = await Promise.race([iterator.next(), copy.failed]);
+    batch = next.done ? undefined : next.value;
+  }
+  if (said === undefined) throw cut(work, claim);
+  const written = await copy.end();
+  if (written !== said) {
+    const table = tableText(work.name);
+    const message = `${table}, chunk ${claim.chunk.id}: the source sent ${said} rows and the target took ${written}; nothing was kept.`;
+    throw new GodwitError('BOOKS_UNBALANCED', message, { table, chunk: claim.chunk.id, target: work.target });
+  }
+  return { read: said, written, filtered: 0, quarantined: 0, bytes };
+}
+
+function copyFormat(work: Work): 'binary' | 'text' {
+  if (work.writeFormat === 'pg-binary') return 'binary';
+  if (work.writeFormat === 'pg-text') return 'text';
+  throw new GodwitError('INTERNAL', `PostgreSQL does not take bytes of ${work.writeFormat}.`);
+}
+
+async function moveRows(session: Session, writing: Writing, { iterator, first }: Rest): Promise<Counts> {
+  const writer = new RowsWriter(session, writing.work, writing.options, copySql(writing.work, 'text'));
+  for (let batch: Batch | undefined = first; batch; ) {
+    if (batch.kind !== 'rows') throw new GodwitError('INTERNAL', `A ${batch.kind} batch among rows.`);
+    await writer.take(batch.rows);
+    const next: IteratorResult<Batch> = await Promise.race([iterator.next(), session.lost]);
+    batch = next.done ? undefined : next.value;
+  }
+  return writer.counts;
+}
+
+const cut = (work: Work, claim: Claim): GodwitError => {
+  const table = tableText(work.name);
+  const message = `${table}, chunk ${claim.chunk.id}: the source's stream ended without saying how many rows it had; nothing was kept.`;
+  return new GodwitError('BOOKS_UNBALANCED', message, { table, chunk: claim.chunk.id, target: work.target });
+};
+
+/** Where it happened. A staging that is not there any more means that somebody discarded this work. */
+function placed(error: unknown, work: Work, claim: Claim): unknown {
+  if (!(error instanceof GodwitError)) return error;
+  if (error.code === 'TABLE_MISSING' && work.mode === 'replace') return fenced(work, claim);
+  if (error.where.table === tableText(work.name) && error.where.chunk !== undefined) return error;
+  const renamed = work.columns.find((column) => column.from === error.where.column && column.from !== undefined);
+  return new GodwitError(error.code, error.message.replace(tableText(receiverOf(work)), tableText(work.name)), {
+    ...error.where,
+    ...(renamed ? { column: renamed.name } : {}),
+    table: tableText(work.name),
+    chunk: claim.chunk.id,
+    target: work.target,
+    cause: error.cause,
+  });
+}
