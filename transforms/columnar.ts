@@ -15,7 +15,7 @@ import { GodwitError } from '../errors.ts';
 import { type DuckDb, openDuckDb } from './duckdb.ts';
 import { makeFifo, openFifo, releaseFifo } from './fifo.ts';
 import { type FileFormat, lineOf, type Projected, partitionOf, projectionOf, quotedName } from './projection.ts';
-import { spoolCsv, spoolError, spoolFolder } from './spool.ts';
+import { countRows, spoolCsv, spoolError, spoolFolder } from './spool.ts';
 
 export type PartsWork = Pick<Work, 'name' | 'columns' | 'partition' | 'writeFormat'>;
 
@@ -111,7 +111,7 @@ function statementOf(work: PartsWork, given: readonly Projected[] | undefined): 
 
 const formatOptions: Readonly<Record<FileFormat, string>> = {
   parquet:
-    'FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 3, ROW_GROUP_SIZE 122880, ROW_GROUP_SIZE_BYTES 33554432, RETURN_STATS',
+    'FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 3, ROW_GROUP_SIZE 61440, ROW_GROUP_SIZE_BYTES 33554432, RETURN_STATS',
   csv: "FORMAT csv, HEADER true, FILE_EXTENSION 'csv', RETURN_FILES",
   // A line is finished text: written raw, by a writer told of no quote and of a delimiter that is nowhere needed.
   ndjson: "FORMAT csv, HEADER false, QUOTE '', ESCAPE '', DELIMITER e'\\x01', FILE_EXTENSION 'ndjson', RETURN_FILES",
@@ -259,7 +259,7 @@ async function throughFile(
     ? await openDuckDb({
         ...options.duckdb.options,
         threads: 1,
-        memoryBytes: Math.max(line * 5, options.duckdb.options.memoryBytes),
+        memoryBytes: Math.max(line * 7, options.duckdb.options.memoryBytes),
       })
     : undefined;
   await using connection = await connected(own ?? options.duckdb);
@@ -330,7 +330,8 @@ async function copy(
     const parts: FileBatch[] = [];
     for (const { parentPath, name } of files) {
       const path = join(parentPath, name);
-      const rows = files.length === 1 ? total : await countRows(connection, path, statement.format);
+      // Several files came of one statement, which counts them together.
+      const rows = files.length === 1 ? total : await countRecords(path, statement.format);
       parts.push(part(out, path, rows, (await stat(path)).size));
     }
     return parts;
@@ -339,6 +340,9 @@ async function copy(
   }
 }
 
+const countRecords = async (path: string, format: FileFormat): Promise<number> =>
+  format === 'csv' ? (await countRows(path, 'csv')) - 1 : await countRows(path, 'ndjson');
+
 const part = (out: string, path: string, rows: number, bytes: number): FileBatch => ({
   kind: 'file',
   path,
@@ -346,16 +350,6 @@ const part = (out: string, path: string, rows: number, bytes: number): FileBatch
   rows,
   bytes,
 });
-
-/** Several text files came of one statement, which counts them together. */
-async function countRows(connection: DuckDBConnection, path: string, format: FileFormat): Promise<number> {
-  const quote = format === 'csv' ? `quote = '"', escape = '"'` : `quote = '', escape = ''`;
-  const result = await connection.runAndReadAll(
-    `SELECT count(*) FROM read_csv(${literal(path)}, auto_detect = false, header = ${format === 'csv'}, delim = e'\\x01', ` +
-      `${quote}, columns = {c: 'VARCHAR'}, strict_mode = false, parallel = false, max_line_size = 8388608)`,
-  );
-  return Number(result.getRows()[0]?.[0]);
-}
 
 function balanced(parts: FileBatch[], rows: number | undefined, statement: Statement): FileBatch[] {
   const written = parts.reduce((sum, { rows }) => sum + rows, 0);
@@ -404,4 +398,3 @@ function translate(error: unknown, { table, columns }: Statement): Error {
     },
   );
 }
-

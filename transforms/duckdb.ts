@@ -1,9 +1,10 @@
 /** The one DuckDB of a worker process: told its limits, shut off from the network and from every folder but its own. */
 import { rmSync } from 'node:fs';
-import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
-import { join, sep } from 'node:path';
+import { sep } from 'node:path';
 import { type DuckDBConnection, DuckDBInstance } from '@duckdb/node-api';
+import { spoolFolder } from './spool.ts';
 
 export type DuckDbOptions = {
   /** The spool: DuckDB reads and writes below this folder only. */
@@ -26,8 +27,7 @@ const quoted = (text: string): string => `'${text.replaceAll("'", "''")}'`;
 
 /** Opens an instance; the caller disposes of it. */
 export async function openDuckDb(options: DuckDbOptions): Promise<DuckDb> {
-  await mkdir(options.spool, { recursive: true });
-  const spill = await mkdtemp(join(options.spool, 'duckdb-'));
+  const spill = await spoolFolder(options.spool);
   const instance = await DuckDBInstance.create(':memory:', {
     threads: String(options.threads ?? Math.min(8, availableParallelism())),
     memory_limit: `${Math.ceil(options.memoryBytes / 1024)}KiB`,

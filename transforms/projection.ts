@@ -81,10 +81,10 @@ function cast(column: PlanColumn, i: number, type: string, format: FileFormat): 
   const c = `c${i}`;
   switch (type) {
     case 'VARCHAR':
-      // Bytes arrive as hexadecimal digits, with or without PostgreSQL's `\x`; files show them with it.
-      return column.shape === 'native' && column.type.kind === 'bytes' ? `'\\x' || ltrim(${c}, '\\x')` : c;
+      // Bytes arrive as hexadecimal digits; text files show them as PostgreSQL does.
+      return column.shape === 'native' && column.type.kind === 'bytes' ? `'\\x' || ${c}` : c;
     case 'BLOB':
-      return `unhex(ltrim(${c}, '\\x'))`;
+      return `unhex(${c})`;
     // The next two: DuckDB would read `0044-03-15 BC` as AD 44 and `infinity` as a date. A plain year has four digits.
     case 'DATE':
       return `CASE WHEN strlen(${c}) <> 10 OR ${c}[5] <> '-' THEN ${refuse(i)} ELSE CAST(${c} AS DATE) END`;

@@ -1,7 +1,7 @@
 /** The rows lane towards files: canonical values → the CSV dialect of the columnar lane → part files. */
 import type { BadRow, BytesBatch, FileBatch, PlanColumn, RowsBatch } from '../connectors/contract.ts';
-import { typeText } from '../connectors/types.ts';
 import type { Row, Value } from '../connectors/types.ts';
+import { typeText } from '../connectors/types.ts';
 import { type PartsOptions, type PartsWork, spooledParts } from './columnar.ts';
 import { hiveNull, parquetType } from './projection.ts';
 
@@ -23,11 +23,7 @@ export async function* rowsToParts(
   if (first && bad.length > 0) yield { kind: 'file', path: '', partition: '', rows: 0, bytes: 0, bad };
 }
 
-async function* toCsv(
-  batches: AsyncIterable<RowsBatch>,
-  work: PartsWork,
-  bad: BadRow[],
-): AsyncGenerator<BytesBatch> {
+async function* toCsv(batches: AsyncIterable<RowsBatch>, work: PartsWork, bad: BadRow[]): AsyncGenerator<BytesBatch> {
   const tests = work.columns.map((column) => testOf(column, work));
   let ordinal = 0;
   let rows = 0;
@@ -67,10 +63,12 @@ function mend(row: Row, columns: readonly PlanColumn[], tests: readonly (Test | 
   return { line: `${line}\n` };
 }
 
-const between = (low: bigint, high: bigint): Test => (value) => {
-  const n = BigInt(value as number | bigint | string);
-  return n >= low && n <= high;
-};
+const between =
+  (low: bigint, high: bigint): Test =>
+  (value) => {
+    const n = BigInt(value as number | bigint | string);
+    return n >= low && n <= high;
+  };
 const bits = (n: bigint) => between(-(2n ** (n - 1n)), 2n ** (n - 1n) - 1n);
 
 /** What the column's type in the file, and its folder's name, can hold. Undefined: everything. */
@@ -79,10 +77,7 @@ function testOf(column: PlanColumn, work: PartsWork): Test | undefined {
   if (work.partition?.column !== column.name || work.partition.format === 'int') return held;
   if (work.partition.format === 'datetime') return held ?? ((value) => /^\d{4}-/.test(String(value)));
   return (value) =>
-    (held?.(value) ?? true) &&
-    value !== '' &&
-    value !== hiveNull &&
-    encodeURIComponent(String(value)).length <= 200;
+    (held?.(value) ?? true) && value !== '' && value !== hiveNull && encodeURIComponent(String(value)).length <= 200;
 }
 
 function heldBy(column: PlanColumn): Test | undefined {
@@ -154,7 +149,7 @@ function field(value: Value): string {
       return Object.is(value, -0) ? '-0' : String(value);
     case 'object':
       return value instanceof Uint8Array
-        ? `"\\x${Buffer.from(value).toString('hex')}"`
+        ? `"${Buffer.from(value).toString('hex')}"`
         : `"${jsonText(value).replaceAll('"', '""')}"`;
     default:
       return String(value);
