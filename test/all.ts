@@ -54,9 +54,10 @@ function hasErrors(module: TestModule): boolean {
   return broken(module) || [...module.children.allSuites()].some(broken);
 }
 
-/** `context.skip(reason)` leaves its reason on the test. */
+/** `context.skip(reason)` leaves its reason on the test; a suite's own is on the console already, its tests are told here. */
 function noteSkip(test: TestCase): void {
   const result = test.result();
-  if (result.state !== 'skipped' || !result.note) return;
-  skips.set(result.note, (skips.get(result.note) ?? 0) + 1);
+  const note = result.state === 'skipped' ? result.note : undefined;
+  const reason = note ?? `in ${test.module.relativeModuleId}, with their suite or without a reason`;
+  skips.set(reason, (skips.get(reason) ?? 0) + 1);
 }
