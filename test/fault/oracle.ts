@@ -140,7 +140,7 @@ async function copyUnder(source: string, token: string): Promise<Map<string, Con
   await client.connect();
   try {
     await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
-    await client.query(`SET TRANSACTION SNAPSHOT ${pg.escapeLiteral(token)}`);
+    await client.query(`SET TRANSACTION SNAPSHOT ${pg.escapeLiteral(token.split(' ')[0] ?? '')}`);
     const copy = new Map<string, Content>();
     for (const table of shop) {
       const { rows } = await client.query(pairs(table, 'shop'));
