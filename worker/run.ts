@@ -11,6 +11,7 @@ import { GodwitError } from '../errors.ts';
 import { createDataConverter } from '../secrets/converter.ts';
 import { openKeyring } from '../secrets/keyring.ts';
 import { createSealer } from '../secrets/seal.ts';
+import { sweepSpool } from '../transforms/spool.ts';
 import { queuesOf } from '../workflows/messages.ts';
 import { workflowBundle } from './bundle.ts';
 import { tidy } from './janitor.ts';
@@ -53,6 +54,7 @@ export async function startWorker(config: Config, wishes: WorkerWishes = {}): Pr
   const bundlePath = workflowBundle(join(config.home, 'bundle'));
   bundlePath.catch(() => {});
   const database = stack.use(new Database(config.databaseUrl, { max: 8 + config.slots * 4, name: 'godwit worker' }));
+  await sweepSpool(config.spool);
   const temporal = stack.use(await connectTemporal(config, keyring));
   const openers = createOpeners({ db: database.db, sealer, config });
   const stopping = new AbortController();
