@@ -34,6 +34,7 @@ type Options = {
  * names others), worker, API. Data stays in GODWIT_HOME. What was started is stopped again when a part fails.
  */
 export async function startEmbedded({ config, kind, say, onPostgres }: Options): Promise<Embedded> {
+  refuseOpenHost(config);
   const lock = lockHome(config.home);
   const stops: (() => unknown)[] = [() => lock[Symbol.dispose]()];
   let stopped: Promise<void> | undefined;
@@ -193,6 +194,12 @@ export async function createDatabase(url: string, name: string): Promise<void> {
   } finally {
     await client.end();
   }
+}
+
+/** Before anything starts. The API refuses the same by itself. */
+function refuseOpenHost({ host, token }: Config): void {
+  if (['127.0.0.1', 'localhost', '::1'].includes(host) || token) return;
+  throw new GodwitError('TOKEN_REQUIRED', `The API shall listen on ${host}, which others can reach.`);
 }
 
 /** Before the servers start, so that a taken port is told in a second. */

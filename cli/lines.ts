@@ -38,7 +38,7 @@ export function tableLine(
   const left = table.estimatedRows - done;
   const eta = !closed && speed && speed.rows > 0 && left > 0 ? `ETA ${duration((left / speed.rows) * 1000)}` : '';
   const cells = [
-    pad(`${table.sourceName} → ${table.target}`, widths.name),
+    pad(shortened(`${table.sourceName} → ${table.target}`, widths.name), widths.name),
     pad(table.status, 9),
     pad(of, widths.rows, true),
     pad(rate, 12, true),
@@ -48,6 +48,14 @@ export function tableLine(
   ];
   const trouble = table.failure && table.status !== 'succeeded' ? table.failure.code : '';
   return `${paint(mark, colour)} ${cells.join(' ')} ${paint(trouble, 'red')}`.trimEnd();
+}
+
+/** Its beginning and its end, where the target stands. */
+function shortened(text: string, width: number): string {
+  const letters = [...text];
+  if (letters.length <= width) return text;
+  const end = Math.min(16, Math.floor(width / 2));
+  return `${letters.slice(0, width - end - 1).join('')}…${letters.slice(-end).join('')}`;
 }
 
 export type Widths = { readonly name: number; readonly rows: number };

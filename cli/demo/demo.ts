@@ -52,9 +52,10 @@ export async function demo({ config, out }: Context): Promise<number> {
     const total = books(seen.tables);
     const took = Date.parse(seen.run.endedAt ?? '') - Date.parse(seen.run.startedAt ?? seen.run.createdAt);
     const wrong = verified.filter((one) => !one.same);
-    const moved = seen.tables.filter((one) => one.status === 'succeeded').length;
+    const moved = new Set(seen.tables.filter((one) => one.status === 'succeeded').map((one) => one.sourceName)).size;
+    const targets = new Set(seen.tables.map((one) => one.target)).size;
     said(
-      `moved ${plural(total.written, 'row')} (${bytes(total.bytes)}) of ${plural(moved, 'table')} in ${duration(took)}; books: read ${count(total.read)} = written ${count(total.written)} + filtered ${count(total.filtered)} + quarantined ${count(total.quarantined)}`,
+      `moved ${plural(total.written, 'row')} (${bytes(total.bytes)}) of ${plural(moved, 'table')} to ${plural(targets, 'target')} in ${duration(took)}; books: read ${count(total.read)} = written ${count(total.written)} + filtered ${count(total.filtered)} + quarantined ${count(total.quarantined)}`,
     );
     for (const one of seen.tables) {
       if (one.status !== 'succeeded')

@@ -19,25 +19,25 @@ export type JobView = {
 
 type Plan = { readonly tables: readonly PlannedTable[] };
 
-/** Stores a mapping as its job, a new version when it changed. Answers the job's name. */
-export async function applyFile(client: Client, file: string, out: Output): Promise<string> {
+/** Stores a mapping as its job, a new version when it changed. */
+export const applyMapping = (client: Client, mapping: NamedMapping): Promise<JobView> =>
+  client.put<JobView>(`/api/jobs/${part(mapping.name)}`, mapping);
+
+export async function apply({ config, out }: Context, file = ''): Promise<undefined> {
   const mapping = await mappingOf(file, out);
-  await client.put<JobView>(`/api/jobs/${part(mapping.name)}`, mapping);
-  return mapping.name;
+  await using reached = await reach({ config, out });
+  const job = await applyMapping(reached.client, mapping);
+  out.text(`Job ${job.name} is at version ${job.version}. Next: godwit plan ${job.name}, godwit run ${job.name}`);
+  out.json({ type: 'job', ...job });
 }
 
-async function mappingOf(file: string, out: Output): Promise<{ readonly name: string }> {
+type NamedMapping = { readonly name: string };
+
+/** Read before anything is started: a wrong one is told at once. */
+export async function mappingOf(file: string, out: Output): Promise<NamedMapping> {
   const { name, mapping, parsed } = await readMappingFile(file);
   for (const warning of parsed.warnings) out.say(`note: ${warning}`);
   return { ...mapping, name };
-}
-
-export async function apply({ config, out }: Context, file = ''): Promise<undefined> {
-  await using reached = await reach({ config, out });
-  const name = await applyFile(reached.client, file, out);
-  const job = await reached.client.get<JobView>(`/api/jobs/${part(name)}`);
-  out.text(`Job ${job.name} is at version ${job.version}. Next: godwit plan ${job.name}, godwit run ${job.name}`);
-  out.json({ type: 'job', ...job });
 }
 
 export async function jobs({ config, out }: Context): Promise<undefined> {
@@ -57,11 +57,10 @@ export async function jobs({ config, out }: Context): Promise<undefined> {
 
 /** Exit 1 when a table is refused. */
 export async function plan({ config, out }: Context, wanted = ''): Promise<number> {
+  const mapping = isFile(wanted) ? await mappingOf(wanted, out) : undefined;
   await using reached = await reach({ config, out });
   const { client } = reached;
-  const { tables } = isFile(wanted)
-    ? await client.post<Plan>('/api/plan', await mappingOf(wanted, out))
-    : await client.post<Plan>(`/api/jobs/${part(wanted)}/plan`, {});
+  const { tables } = await client.post<Plan>(mapping ? '/api/plan' : `/api/jobs/${part(wanted)}/plan`, mapping ?? {});
   for (const one of tables) out.json({ type: 'table', ...one });
   const rows = tables.map((one) => [
     one.sourceName,

@@ -10,7 +10,7 @@ import { reach, running } from '../reach.ts';
 import type { RunView } from '../views.ts';
 import { isClosed } from '../views.ts';
 import { look, showSummary, watchRun } from '../watch.ts';
-import { applyFile } from './jobs.ts';
+import { applyMapping, mappingOf } from './jobs.ts';
 
 /** Starts a run of a stored job, or of a mapping that is stored first, and watches it. The exit code is the outcome. */
 export async function run({ config, out, options }: Context, wanted = ''): Promise<number> {
@@ -19,9 +19,10 @@ export async function run({ config, out, options }: Context, wanted = ''): Promi
   if (detach && (await running(config)) === undefined) {
     throw usage('--detach needs a Godwit that goes on: start one with `godwit up` in another terminal.');
   }
+  const mapping = isFile(wanted) ? await mappingOf(wanted, out) : undefined;
   await using reached = await reach({ config, out });
   const { client } = reached;
-  const job = isFile(wanted) ? await applyFile(client, wanted, out) : wanted;
+  const job = mapping ? (await applyMapping(client, mapping)).name : wanted;
   const started = await client.post<RunView>(`/api/jobs/${part(job)}/runs`, {}, { 'idempotency-key': randomUUID() });
   if (detach) {
     out.text(

@@ -1,6 +1,7 @@
 import { GodwitError } from '../../errors.ts';
 import type { Context } from '../context.ts';
 import { exits } from '../exit.ts';
+import { makeHome, removeState, writeState } from '../state.ts';
 import { untilSignal } from '../until.ts';
 
 /** A worker as a process of its own, until a signal; logs to stderr. */
@@ -29,8 +30,18 @@ const needs = (verb: string, variable: string): GodwitError =>
     },
   );
 
-export async function api({ config }: Context): Promise<number> {
+/** The API as a process of its own, until a signal. */
+export async function api({ config, out }: Context): Promise<number> {
   if (!config.databaseUrl) throw needs('api', 'DATABASE_URL');
-  await migrate(config.databaseUrl);
+  const [{ startApi }, { Database }] = await Promise.all([import('../../api/server.ts'), import('../../db/open.ts')]);
+  await using database = new Database(config.databaseUrl, { name: 'godwit api' });
+  await database.migrate();
+  const running = await startApi({ config, database });
+  makeHome(config.home);
+  writeState(config.home, { pid: process.pid, kind: 'api', url: running.url, startedAt: new Date().toISOString() });
+  out.say(`The API is ready: ${running.url} (docs at ${running.url}/api/docs).`);
+  await untilSignal();
+  removeState(config.home);
+  await running.stop();
   return exits.succeeded;
 }
