@@ -48,20 +48,24 @@ async function begin(session: Session, table: Table, chunk: Chunk, want: Read): 
       ...(want.where ?? []).map((predicate) => predicate.column),
     ]),
   ]);
-  // One plan only is right for a range: the one that reads the range and nothing else.
-  const whole = chunk.kind === 'all';
-  await session.query(
-    `SELECT set_config('max_parallel_workers_per_gather', '0', true), set_config('enable_seqscan', '${whole ? 'on' : 'off'}', true),
-       set_config('enable_bitmapscan', '${whole ? 'on' : 'off'}', true), set_config('enable_sort', '${whole ? 'on' : 'off'}', true)`,
-  );
+  await session.query(planSettings(chunk));
 }
 
-/** The COPY statement of a chunk. */
-export function copyStatement(table: Table, chunk: Chunk, want: Read, version: number): string {
+/** One plan only is right for a range: the one that reads the range and nothing else. */
+export function planSettings(chunk: Chunk): string {
+  const scans = chunk.kind === 'all' ? 'on' : 'off';
+  return `SELECT set_config('max_parallel_workers_per_gather', '0', true), set_config('enable_seqscan', '${scans}', true),
+    set_config('enable_bitmapscan', '${scans}', true)`;
+}
+
+const copyStatement = (table: Table, chunk: Chunk, want: Read, version: number): string =>
+  `COPY (${chunkSelect(table, chunk, want, version)}) TO STDOUT WITH (FORMAT ${copyFormat(want.format)})`;
+
+/** The query of a chunk. */
+export function chunkSelect(table: Table, chunk: Chunk, want: Read, version: number): string {
   const where = [boundsCondition(table, chunk), predicateCondition(table, want.where)].filter(Boolean).join(' AND ');
   const list = selectList(table, want.columns, want.format, version);
-  const select = `SELECT ${list} FROM ${from(table)}${where ? ` WHERE ${where}` : ''}`;
-  return `COPY (${select}) TO STDOUT WITH (FORMAT ${copyFormat(want.format)})`;
+  return `SELECT ${list} FROM ${from(table)}${where ? ` WHERE ${where}` : ''}`;
 }
 
 function copyFormat(format: Format): string {

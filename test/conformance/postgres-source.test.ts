@@ -3,6 +3,7 @@ import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Source, Table, Target } from '../../connectors/contract.ts';
 import { postgresExtras } from '../../connectors/postgres/extras.ts';
+import { chunkSelect, planSettings } from '../../connectors/postgres/read.ts';
 import { openSource } from '../../connectors/postgres/source.ts';
 import { createDatabase, missing, type TestDatabase } from '../servers/shared.ts';
 import { everyType, everyTypeTables } from './every-type.ts';
@@ -16,6 +17,7 @@ import {
   testSource,
   text,
   under,
+  wantRows,
   whole,
 } from './source.ts';
 
@@ -304,6 +306,47 @@ describe('PostgreSQL, beyond what every source does', () => {
     expect([rows, ids.size]).toEqual([20000, 20000]);
     expect((await kinds(ownMoment)).every(({ kind }) => kind === 'keys')).toBe(true);
     expect(await codeOf(readRows(source, table, chunks[0] ?? whole))).toBe('SNAPSHOT_LOST');
+  });
+
+  test('a chunk is read by its range and nothing else', async () => {
+    const plans = async (name: string, size: number, pattern: RegExp) => {
+      const table = await source.describe(named(name));
+      await using snapshot = await source.open();
+      const options = { size: { rows: size, bytes: 1e12 }, snapshot: under(snapshot), signal: never };
+      const chunks = await Array.fromAsync(source.split(table, options));
+      for (const chunk of chunks) {
+        const sql = chunkSelect(table, chunk, wantRows(table), major);
+        await client.query('BEGIN');
+        await client.query(planSettings(chunk));
+        const plan = (await rowsOf(`EXPLAIN (COSTS OFF) ${sql}`)).map(([line]) => line).join('\n');
+        await client.query('ROLLBACK');
+        expect(plan).toMatch(pattern);
+        expect(plan).not.toMatch(/Filter|Seq Scan/);
+      }
+    };
+    await plans('many', 1000, /^Index Scan using many_pkey[\s\S]*Index Cond/);
+    await plans('composite_key', 300, /^Index Scan using composite_key_pkey[\s\S]*Index Cond: \(\(?ROW/);
+    await plans('scattered', 3000, major >= 14 ? /^Tid Range Scan[\s\S]*TID Cond/ : /Index Cond/);
+  });
+
+  test('an aborted read leaves nothing running on the server', async () => {
+    await client.query('CREATE VIEW nasty.slow AS SELECT id, pg_sleep(30)::text AS v FROM nasty.many');
+    const table = await source.describe(named('slow'));
+    const began = performance.now();
+    const signal = AbortSignal.timeout(300);
+    await expect(readRows(source, table, whole, { signal })).rejects.toThrow(/timeout/i);
+    expect(performance.now() - began).toBeLessThan(2000);
+    await expect
+      .poll(
+        async () =>
+          (
+            await rowsOf(`SELECT count(*)::int FROM pg_stat_activity WHERE datname = current_database()
+            AND application_name = 'godwit' AND state <> 'idle' AND query LIKE '%slow%'`)
+          )[0]?.[0],
+        { timeout: 5000 },
+      )
+      .toBe(0);
+    await client.query('DROP VIEW nasty.slow');
   });
 
   test('a missing privilege names its table, and the others are described', async () => {
