@@ -3,6 +3,7 @@ import { mkdirSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { logTail, waitUntil } from '../../servers/child.ts';
 import { freePort } from '../../servers/ports.ts';
 import { type PostgresServer, startPostgres } from '../../servers/postgres.ts';
 import { type FaultProxy, startProxy } from '../../servers/proxy.ts';
@@ -82,6 +83,7 @@ export async function startInstallation(options: InstallationOptions = {}): Prom
   const api = made.use(await startApi({ folder, port: await freePort(), env }));
   let workers = await workersOf({});
   made.defer(() => workers.stop());
+  await workersReady(api, workers);
   const own = made.move();
   return {
     random,
@@ -101,8 +103,16 @@ export async function startInstallation(options: InstallationOptions = {}): Prom
     async replaceWorkers(more) {
       await workers.stop();
       workers = await workersOf(more);
+      await workersReady(api, workers);
       return workers;
     },
     [Symbol.asyncDispose]: () => own.disposeAsync(),
   };
+}
+
+/** Until somebody asks for work: workers bundle their workflows first. */
+async function workersReady(api: Api, workers: Workers): Promise<void> {
+  const ready = () => fetch(`${api.url}/readyz`).then((answer) => answer.ok);
+  if (workers.logFiles.length === 0 || (await waitUntil(() => ready().catch(() => false), 60_000))) return;
+  throw new Error(`No worker became ready:\n${workers.logFiles.map((file) => logTail(file, 0, 20)).join('\n')}`);
 }

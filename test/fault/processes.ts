@@ -150,7 +150,7 @@ export async function startApi(options: { folder: string; port: number; env: Nod
   const stop = () => api.stop('SIGTERM', 5_000);
   const ready = async () =>
     !api.running() ||
-    (await fetch(`${url}/readyz`).then(
+    (await fetch(`${url}/healthz`).then(
       (answer) => answer.ok,
       () => false,
     ));
