@@ -1,6 +1,6 @@
-import { ApplicationFailure, WorkflowFailedError, type WorkflowHandle } from '@temporalio/client';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { startTemporal, type TemporalServer } from '../../servers/temporal.ts';
+import { ApplicationFailure, type Client, WorkflowFailedError, type WorkflowHandle } from '@temporalio/client';
+import { beforeAll, describe, expect, test } from 'vitest';
+
 import {
   cancelUpdate,
   pauseUpdate,
@@ -10,14 +10,16 @@ import {
   stateQuery,
 } from '../../workflows/messages.ts';
 import { run } from '../../workflows/run.ts';
+import { missing, sharedTemporal } from '../servers/shared.ts';
+import { type History, writeHistory } from './history-files.ts';
 import { startStubbed } from './stubbed-worker.ts';
 import { type StubTable, stubActivities } from './stubs.ts';
 
-let temporal: TemporalServer;
+const noServer = await missing('temporal');
+let temporal: { readonly address: string };
 beforeAll(async () => {
-  temporal = await startTemporal();
-}, 60_000);
-afterAll(() => temporal?.stop());
+  if (!noServer) temporal = await sharedTemporal();
+});
 
 const actor = 'test';
 const refusedOnce = (code: string) => (_chunk: number, attempt: number) => {
@@ -49,15 +51,31 @@ const failureOf = (handle: WorkflowHandle) =>
     () => undefined,
     (error: unknown) => (error instanceof WorkflowFailedError ? error.cause : error),
   );
+/** Kept for replay when RECORD_HISTORIES is set: the run's own history, or that of its first table. */
+async function record(
+  name: string,
+  handle: WorkflowHandle & { firstExecutionRunId?: string },
+  client: Client,
+): Promise<void> {
+  if (!process.env.RECORD_HISTORIES) return;
+  const first = client.workflow.getHandle(handle.workflowId, handle.firstExecutionRunId);
+  const children = client.workflow.list({ query: `ParentWorkflowId = "${handle.workflowId}"` });
+  const save = (path: string, history: unknown) => writeHistory(path, history as History);
+  await save(`${name}-run`, await first.fetchHistory());
+  for await (const { workflowId, runId, type } of children) {
+    await save(`${name}-${type}`, await client.workflow.getHandle(workflowId, runId).fetchHistory());
+  }
+}
 const phase = (handle: WorkflowHandle) => handle.query(stateQuery);
 
-describe('a run', () => {
+describe.skipIf(noServer)('a run', () => {
   test('moves big tables by children and small ones in a group, and succeeds', async () => {
     await using it = await started([{ chunks: 12 }, { chunks: 3 }, { chunks: 1 }, { chunks: 1 }], { small: 3 });
     expect(await it.handle.result()).toMatchObject({ status: 'succeeded' });
     expect(it.statuses()).toEqual(['succeeded', 'succeeded', 'succeeded', 'succeeded']);
     expect(it.state.log).toHaveLength(17);
     expect(new Set(it.state.log).size).toBe(17);
+    await record('succeeded', it.handle, it.worker.client);
   });
 
   test('ends as partial when one table fails, and the others are there', async () => {
@@ -94,6 +112,7 @@ describe('a run', () => {
     expect(await it.handle.result()).toMatchObject({ status: 'succeeded' });
     expect(it.state.log.filter((line) => line.startsWith('restart'))).toEqual(['restart 1']);
     expect(it.state.log.filter((line) => line.startsWith('moved 1/2/'))).toHaveLength(5);
+    await record('restarted', it.handle, it.worker.client);
   });
 
   test('continues as new, table and run, without moving anything twice', async () => {
@@ -111,10 +130,11 @@ describe('a run', () => {
       .describe();
     expect(first.status.name).toBe('CONTINUED_AS_NEW');
     expect(it.state.most).toBeLessThanOrEqual(8);
+    await record('continued', it.handle, it.worker.client);
   }, 30_000);
 });
 
-describe('a user', () => {
+describe.skipIf(noServer)('a user', () => {
   test('pauses and resumes a run: nothing starts in between', async () => {
     await using it = await started([{ chunks: 40, takes: 50 }, { chunks: 1 }], { small: 2 });
     await until(() => it.state.log.length > 4);
@@ -128,6 +148,7 @@ describe('a user', () => {
     await it.handle.executeUpdate(resumeUpdate, { args: [{ actor }] });
     expect(await it.handle.result()).toMatchObject({ status: 'succeeded' });
     expect(it.state.log).toHaveLength(41);
+    await record('paused', it.handle, it.worker.client);
   });
 
   test('pauses one table while the others end', async () => {
@@ -161,6 +182,7 @@ describe('a user', () => {
     await it.handle.executeUpdate(cancelUpdate, { args: [{ actor }] });
     await failureOf(it.handle);
     expect((await it.handle.describe()).status.name).toBe('CANCELLED');
+    await record('canceled', it.handle, it.worker.client);
   });
 
   test('skips a table that runs; the run is partial', async () => {
@@ -169,6 +191,7 @@ describe('a user', () => {
     await it.handle.executeUpdate(skipTableUpdate, { args: [{ actor, ordinal: 1 }] });
     expect(await it.handle.result()).toMatchObject({ status: 'partial' });
     expect(it.statuses()).toEqual(['skipped', 'succeeded']);
+    await record('skipped', it.handle, it.worker.client);
   });
 
   test('retries a failed table while others still move', async () => {
@@ -188,5 +211,6 @@ describe('a user', () => {
       }
     });
     expect(await it.handle.result()).toMatchObject({ status: 'succeeded' });
+    await record('retried', it.handle, it.worker.client);
   });
 });

@@ -26,7 +26,12 @@ export async function startStubbed(address: string, activities: Activities) {
   const prefix = `t-${crypto.randomUUID().slice(0, 8)}`;
   const queues = queuesOf(prefix);
   const connection = await NativeConnection.connect({ address });
-  const common: Omit<WorkerOptions, 'taskQueue'> = { connection, activities, maxHeartbeatThrottleInterval: '100ms' };
+  const common: Omit<WorkerOptions, 'taskQueue'> = {
+    connection,
+    activities,
+    identity: 'test',
+    maxHeartbeatThrottleInterval: '100ms',
+  };
   const workers = [
     await Worker.create({ ...common, taskQueue: queues.control, workflowBundle: await testBundle() }),
     await Worker.create({ ...common, taskQueue: queues.data, maxConcurrentActivityTaskExecutions: 8 }),
@@ -35,7 +40,7 @@ export async function startStubbed(address: string, activities: Activities) {
   const running = Promise.all(workers.map((worker) => worker.run()));
   const clientConnection = await Connection.connect({ address });
   return {
-    client: new Client({ connection: clientConnection }),
+    client: new Client({ connection: clientConnection, identity: 'test' }),
     queues,
     async [Symbol.asyncDispose]() {
       for (const worker of workers) worker.shutdown();

@@ -1,0 +1,24 @@
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { workflowBundle } from '../../worker/bundle.ts';
+
+test('the workflows bundle without anything of Node or a driver, and only once', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'godwit-bundle-'));
+  try {
+    const [first, second] = await Promise.all([workflowBundle(folder), workflowBundle(folder)]);
+    expect(second).toBe(first);
+    expect(await readdir(folder)).toHaveLength(1);
+    const code = await readFile(first, 'utf8');
+    for (const name of ['run', 'table', 'hold', 'probe']) expect(code).toContain(`./workflows/${name}.ts`);
+    for (const foreign of ['drizzle-orm', 'node_modules/pg/', 'duckdb', './activities/move']) {
+      expect(code).not.toContain(foreign);
+    }
+    const began = Date.now();
+    expect(await workflowBundle(folder)).toBe(first);
+    expect(Date.now() - began).toBeLessThan(500);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+});
