@@ -19,7 +19,8 @@ export async function* transform(
   read: () => AsyncIterable<Batch>,
   { way, signal, spool, duckdb, progress }: Transforming,
 ): AsyncGenerator<Batch> {
-  if (way.readFormat === way.writeFormat) {
+  // The CSV of the columnar lane is the source's dialect, not a finished file.
+  if (way.lane !== 'columnar' && way.readFormat === way.writeFormat) {
     yield* read();
     return;
   }
