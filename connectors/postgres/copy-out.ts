@@ -193,7 +193,9 @@ class CopyReader implements Submittable {
     const handle = (
       this.#socket as unknown as { _handle?: { readStop?(): void; readStart?(): void; reading?: boolean } }
     )._handle;
-    if (!handle?.readStop || !handle.readStart) {
+    // TLS hands out records of 16 kB however much was read: their length says nothing.
+    const tls = 'encrypted' in this.#socket;
+    if (tls || !handle?.readStop || !handle.readStart) {
       this.#wake?.();
       return;
     }
