@@ -8,6 +8,7 @@ const groups: readonly { name: string; seconds: number; workers?: number }[] = [
   { name: 'api', seconds: 60 },
   { name: 'servers', seconds: 60 },
   { name: 'cli', seconds: 120 },
+  { name: 'canary', seconds: 120, workers: 1 },
   { name: 'fault', seconds: 300, workers: 1 },
 ];
 
