@@ -59,6 +59,10 @@ export const onError =
     if (known) return answerProblem(c, known);
     const ours = databaseError(error);
     if (ours.code !== 'INTERNAL') return answerProblem(c, ours);
+    // Class 22 of our own PostgreSQL: a NUL character or half a surrogate pair, in a name or anywhere in a document.
+    if (ours.where.native?.startsWith('22')) {
+      return answerProblem(c, new GodwitError('USAGE', 'The request holds a character that cannot be stored (NUL).'));
+    }
     const request = crypto.randomUUID();
     // By hand: drizzle's own message would bring the query's parameters into the log.
     log.error({ request, method: c.req.method, path: c.req.routePath, err: ours.cause ?? ours }, 'request failed');

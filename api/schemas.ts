@@ -3,7 +3,8 @@ import { z } from '@hono/zod-openapi';
 import { identifier } from '../mapping/schema.ts';
 import { strict } from './problem.ts';
 
-export const nameBody = identifier.openapi({ example: 'warehouse' });
+// No `.openapi()`: it may have been made before that method was added to zod's schemas.
+export const nameBody = identifier;
 /** In a path also `<job>/source`, URL-encoded. */
 export const nameParam = strict({ name: z.string().min(1).max(200) });
 export const uuidParam = z.uuid();
