@@ -1,7 +1,7 @@
 /**
  * The columnar lane: a source's CSV bytes → DuckDB → finished part files in the spool. The bytes never become rows in
  * JavaScript. CSV dialect: no header, comma, quote and escape `"`, lines end in \n, NULL is the unquoted empty field
- * (text-like columns are always quoted), one field per column of `work.columns`, constants included.
+ * (the empty text is `""`), bytes are hexadecimal digits, one field per column of `work.columns`, constants included.
  *
  * Fast path: the bytes go through a named pipe while DuckDB reads them with all threads in small buffers. What cannot be
  * read so (a row longer than a quarter of a MB, no named pipes) is read again from a spooled file whose longest row is

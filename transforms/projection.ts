@@ -60,8 +60,8 @@ export function parquetType({ shape, type }: Pick<PlanColumn, 'shape' | 'type'>)
       return 'TIMESTAMP';
     case 'timestamptz':
       return 'TIMESTAMPTZ';
+    // Parquet has a UUID type, which pandas, Spark and Athena show as 16 raw bytes.
     case 'uuid':
-      return 'UUID';
     case 'text':
     case 'enum':
     case 'json':

@@ -247,6 +247,8 @@ export function translate(error: unknown, bucket: string): unknown {
     NoSuchBucket: 'DATABASE_MISSING',
     InvalidAccessKeyId: 'LOGIN_REFUSED',
     SignatureDoesNotMatch: 'LOGIN_REFUSED',
+    // versitygw's word for an unknown key.
+    XAdminUserNotFound: 'LOGIN_REFUSED',
     ExpiredToken: 'LOGIN_REFUSED',
     InvalidToken: 'LOGIN_REFUSED',
     CredentialsProviderError: 'LOGIN_REFUSED',

@@ -54,6 +54,8 @@ function parquet(type: LogicalType): Fit {
       const native = `DECIMAL(${precision},${scale})`;
       return type.nan ? checked(type, native) : exact('native', type, native);
     }
+    // Parquet's own UUID type is 16 raw bytes to pandas, Spark and Athena.
+    case 'uuid':
     case 'text':
     case 'enum':
       return exact('native', type, 'VARCHAR');
@@ -61,8 +63,6 @@ function parquet(type: LogicalType): Fit {
       return exact('native', type, 'VARCHAR', 'JSON is written as its text');
     case 'bytes':
       return exact('native', type, 'BLOB');
-    case 'uuid':
-      return exact('native', type, 'UUID');
     case 'date':
       return type.wide ? checked(type, 'DATE') : exact('native', type, 'DATE');
     case 'timestamp':
