@@ -21,24 +21,35 @@ test('with the fence taken out, a stale writer doubles rows, and the comparison 
   expect(seen).not.toBe(0);
 });
 
-/** The writer's last statement before COMMIT: rows of an attempt whose epoch is over must not be counted (decision 10). */
-const fence = { folder: 'connectors/postgres', from: 'AND epoch = ', to: 'AND -1 <> ' };
+/**
+ * Decision 10, in the PostgreSQL target: a claim ends the older attempt's backend, and the older attempt's checkpoint finds
+ * its epoch over. Either would hold the stale writer off; without both nothing does.
+ */
+const fence = [
+  {
+    file: 'connectors/postgres/target/claim.ts',
+    from: 'if (row.pid && row.started) await endBackend(session, row.pid, row.started);\n  const claim',
+    to: 'const claim',
+  },
+  {
+    file: 'connectors/postgres/target/claim.ts',
+    from: 'AND chunk = $8 AND epoch = $9 AND NOT done RETURNING 1',
+    to: 'AND chunk = $8 AND $9::int8 IS NOT NULL RETURNING 1',
+  },
+] as const;
 
-/** A copy of the project in which one text, found exactly once, is another. */
-function projectWithout({ folder, from, to }: typeof fence): AsyncDisposable & { readonly folder: string } {
+/** A copy of the project in which each text, found exactly once, is another. */
+function projectWithout(changes: typeof fence): AsyncDisposable & { readonly folder: string } {
   const copy = mkdtempSync(join(tmpdir(), 'godwit-mutant-'));
   const left = new Set(['node_modules', '.git', '.godwit', 'test']);
   for (const name of readdirSync(projectFolder)) {
     if (!left.has(name)) cpSync(join(projectFolder, name), join(copy, name), { recursive: true });
   }
   symlinkSync(join(projectFolder, 'node_modules'), join(copy, 'node_modules'));
-  const files = readdirSync(join(copy, folder), { recursive: true, encoding: 'utf8' })
-    .filter((name) => name.startsWith('target') && name.endsWith('.ts'))
-    .map((name) => join(copy, folder, name));
-  const places = files.filter((path) => readFileSync(path, 'utf8').includes(from));
-  const [place] = places;
-  const text = place === undefined ? '' : readFileSync(place, 'utf8');
-  expect(places.length === 1 && text.split(from).length === 2, `the fence is not where it was: ${places}`).toBe(true);
-  writeFileSync(place as string, text.replace(from, to));
+  for (const { file, from, to } of changes) {
+    const text = readFileSync(join(copy, file), 'utf8');
+    expect(text.split(from).length - 1, `how often ${file} has the fence`).toBe(1);
+    writeFileSync(join(copy, file), text.replace(from, to));
+  }
   return { folder: copy, [Symbol.asyncDispose]: async () => rmSync(copy, { recursive: true, force: true }) };
 }
