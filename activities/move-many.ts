@@ -1,6 +1,6 @@
 import { ApplicationFailure } from '@temporalio/common';
 import { and, asc, eq, gte, inArray, lte, sql } from 'drizzle-orm';
-import type { Chunk } from '../connectors/contract.ts';
+import type { Chunk, Counts, SnapshotRef } from '../connectors/contract.ts';
 import { chunks, runTables } from '../db/schema.ts';
 import { reach } from '../faults.ts';
 import { chunkOf, ofGeneration, openChunks, storeChunks } from './chunks.ts';
@@ -8,6 +8,7 @@ import type { GenerationRef, GroupArgs, GroupResult, Unit } from './contract.ts'
 import type { Deps } from './deps.ts';
 import { ours } from './failures.ts';
 import { moveChunk, patiently } from './move.ts';
+import { beginFresh, type Fresh, ledgerOf } from './small.ts';
 import { declareLost, settleSnapshot, startAgain } from './snapshot-loss.ts';
 import {
   isOpen,
@@ -49,15 +50,27 @@ export async function moveMany(deps: Deps, args: GroupArgs, signal: AbortSignal)
   const left: Unit[] = [];
   let transient: unknown;
 
+  const first = await loadRun(deps.db, args);
+  const fresh = first.status === 'paused' ? undefined : await beginFresh(deps, first, todo, signal);
+  const ledger = ledgerOf(deps, args);
+  const now = glimpses(deps, args, first);
+
   const one = async (row: TableRow): Promise<void> => {
     const ref = { ...args, ordinal: row.ordinal, generation: row.generation };
-    const run = await loadRun(deps.db, args);
-    if (run.status === 'paused' || row.status === 'paused') {
+    const run = await now();
+    const status = await statusNow(deps, row);
+    if (!openStatuses.includes(status)) return;
+    if (run.status === 'paused' || status === 'paused') {
       left.push({ kind: 'group', from: row.ordinal, to: row.ordinal });
       return;
     }
     try {
-      await patiently(deps, run, row, signal, () => moveSmall(deps, run, ref, signal));
+      const begun = fresh?.tables.get(row.ordinal);
+      await patiently(deps, run, row, signal, () =>
+        begun && fresh
+          ? moveFresh(deps, run, begun, { args, snapshot: fresh.snapshot, ledger, signal })
+          : moveSmall(deps, run, ref, signal),
+      );
     } catch (error) {
       signal.throwIfAborted();
       const stop = error instanceof ApplicationFailure ? error.nonRetryable === true : !ours(error).retryable;
@@ -79,6 +92,8 @@ export async function moveMany(deps: Deps, args: GroupArgs, signal: AbortSignal)
     }
   };
   const ended = await Promise.allSettled(Array.from({ length: Math.min(atOnce, todo.length) }, lane));
+  await ledger.flush();
+  await discardSkipped(deps, first, todo);
   for (const result of ended) if (result.status === 'rejected') throw result.reason;
   if (transient !== undefined) throw transient;
   reach('before-answer');
@@ -100,6 +115,54 @@ async function failedBefore(deps: Deps, { runId, from, to }: GroupArgs): Promise
       ),
     );
   return rows.map((row) => row.ordinal);
+}
+
+const statusNow = async (deps: Deps, row: TableRow) => {
+  const [now] = await deps.db.select({ status: runTables.status }).from(runTables).where(theTable(row));
+  return now?.status ?? 'canceled';
+};
+
+/** Skipped while it moved: what was written after the skip's own clean-up goes too. */
+async function discardSkipped(deps: Deps, run: RunRow, tried: readonly TableRow[]): Promise<void> {
+  if (tried.length === 0) return;
+  const ordinals = tried.map((row) => row.ordinal);
+  const skipped = await deps.db
+    .select()
+    .from(runTables)
+    .where(and(eq(runTables.runId, run.id), inArray(runTables.ordinal, ordinals), eq(runTables.status, 'skipped')));
+  for (const row of skipped) await withTable(deps, run, row, ({ target, work }) => target.discard(work));
+}
+
+/** The run as it is, asked at most twice a second: a pause or a takeover is seen between tables. */
+function glimpses(deps: Deps, args: GroupArgs, first: RunRow): () => Promise<RunRow> {
+  let last = { at: Date.now(), run: Promise.resolve(first) };
+  return () => {
+    if (Date.now() - last.at > 500) last = { at: Date.now(), run: loadRun(deps.db, args) };
+    return last.run;
+  };
+}
+
+type FreshMove = {
+  readonly args: GroupArgs;
+  readonly snapshot: SnapshotRef;
+  readonly ledger: ReturnType<typeof ledgerOf>;
+  readonly signal: AbortSignal;
+};
+
+async function moveFresh(deps: Deps, run: RunRow, { row, chunks: pieces }: Fresh, how: FreshMove): Promise<void> {
+  const { args, snapshot, ledger, signal } = how;
+  const { ordinal, generation } = row;
+  await withTable(deps, run, row, async (table) => {
+    await table.target.prepare(table.work);
+    const counted: { chunk: number; counts: Counts }[] = [];
+    for (const chunk of pieces) {
+      signal.throwIfAborted();
+      const moving = { args: { ...args, ordinal, generation, chunk: chunk.id }, snapshot, signal, unrecorded: true };
+      counted.push({ chunk: chunk.id, counts: await moveChunk(deps, table, chunk, moving) });
+    }
+    await table.target.finish(table.work);
+    await ledger.staged({ ordinal, generation }, counted);
+  });
 }
 
 async function moveSmall(deps: Deps, run: RunRow, given: GenerationRef, signal: AbortSignal): Promise<void> {

@@ -83,23 +83,29 @@ export async function patiently<R>(
   }
 }
 
-export type Moving = { readonly args: MoveArgs; readonly snapshot: SnapshotRef; readonly signal: AbortSignal };
+export type Moving = {
+  readonly args: MoveArgs;
+  readonly snapshot: SnapshotRef;
+  readonly signal: AbortSignal;
+  /** The caller writes begin and end of this chunk down itself. */
+  readonly unrecorded?: boolean;
+};
 
 /** read → transform → write → checkpoint. On bad data in a fast lane: the same chunk again, row by row (decision 11). */
 export async function moveChunk(deps: Deps, table: OpenTable, chunk: Chunk, moving: Moving): Promise<Counts> {
   const { work, target, row } = table;
-  const { args } = moving;
+  const { args, unrecorded } = moving;
   let way: Way = work;
   for (;;) {
-    await startChunk(deps, args, way.lane);
+    if (!unrecorded) await startChunk(deps, args, way.lane);
     const claim = await target.claim(work, chunk);
     if (claim.done) {
-      await checkpoint(deps, args, claim.done, way.lane);
+      if (!unrecorded) await checkpoint(deps, args, claim.done, way.lane);
       return claim.done;
     }
     try {
       const counts = await through(deps, table, claim, { ...moving, way });
-      await checkpoint(deps, args, counts, way.lane);
+      if (!unrecorded) await checkpoint(deps, args, counts, way.lane);
       return counts;
     } catch (error) {
       const { code } = ours(error);

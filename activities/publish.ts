@@ -1,4 +1,4 @@
-import { and, eq, inArray, sql } from 'drizzle-orm';
+import { and, asc, eq, sql } from 'drizzle-orm';
 import { runTables } from '../db/schema.ts';
 import { GodwitError } from '../errors.ts';
 import type { RunRef } from './contract.ts';
@@ -12,84 +12,103 @@ const open = sql`status IN ('queued', 'running', 'waiting', 'paused')`;
 /** Publishes each foreign-key component whose members have all ended; the members that failed are `missing` in it. */
 export async function publishReady(deps: Deps, ref: RunRef, signal: AbortSignal): Promise<{ details: string }> {
   const run = await loadRun(deps.db, ref);
-  const ready = await deps.db
-    .select({ component: runTables.component, target: runTables.target })
-    .from(runTables)
-    .where(eq(runTables.runId, ref.runId))
-    .groupBy(runTables.component, runTables.target)
-    .having(sql`bool_or(status = 'staged') AND NOT bool_or(${open})`);
+  const ready = await readyComponents(deps, ref);
   let transient: unknown;
   const lane = async () => {
+    const done: Publishing[] = [];
     for (let one = ready.shift(); one; one = ready.shift()) {
       signal.throwIfAborted();
       try {
-        await publishComponent(deps, run, one);
+        const published = await publishComponent(deps, run, one);
+        if (published) done.push(published);
       } catch (error) {
         transient ??= error;
       }
+      if (done.length >= 25) await writeDown(deps, run, done.splice(0));
     }
+    await writeDown(deps, run, done);
   };
-  await Promise.all(Array.from({ length: Math.min(atOnce, ready.length) }, lane));
+  const ended = await Promise.allSettled(Array.from({ length: Math.min(atOnce, ready.length) }, lane));
+  for (const result of ended) if (result.status === 'rejected') throw result.reason;
   if (transient !== undefined) throw transient;
   return { details: await detailsOf(deps, run) };
 }
 
+/** Members of each component that has something staged and nothing open. */
+async function readyComponents(deps: Deps, { runId }: RunRef): Promise<TableRow[][]> {
+  const rows = await deps.db
+    .select()
+    .from(runTables)
+    .where(
+      and(
+        eq(runTables.runId, runId),
+        sql`(component, target) IN (SELECT component, target FROM ${runTables} WHERE run_id = ${runId}
+          GROUP BY component, target HAVING bool_or(status = 'staged') AND NOT bool_or(${open}))`,
+      ),
+    )
+    .orderBy(asc(runTables.ordinal));
+  return [...Map.groupBy(rows, (row) => `${row.component} ${row.target}`).values()];
+}
+
+type Publishing = { readonly rows: readonly TableRow[]; readonly notes: readonly string[] };
+
 async function publishComponent(
   deps: Deps,
   run: RunRow,
-  { component, target: alias }: { component: number; target: string },
-): Promise<void> {
-  const members = await deps.db
-    .select()
-    .from(runTables)
-    .where(and(eq(runTables.runId, run.id), eq(runTables.component, component), eq(runTables.target, alias)));
+  members: readonly TableRow[],
+): Promise<Publishing | undefined> {
   const staged = members.filter((row) => row.status === 'staged');
   const missing = members.filter((row) => row.work && !['staged', 'succeeded'].includes(row.status));
-  for (const row of staged) refuseUnbalanced(row);
+  const [first] = staged;
+  if (!first) return undefined;
   try {
-    await using target = await borrowTarget(deps, run, alias);
+    for (const row of staged) refuseUnbalanced(row);
+    await using target = await borrowTarget(deps, run, first.target);
     const { notes } = await target.it.publish(
       staged.map(workOf),
       missing.map((row) => workOf(row).name),
     );
-    await deps.db
-      .update(runTables)
-      .set({
-        status: 'succeeded',
-        failure: null,
-        endedAt: new Date(),
-        updatedAt: new Date(),
-        notes: sql`${runTables.notes} || ${JSON.stringify(notes)}::jsonb`,
-      })
-      .where(
-        and(
-          eq(runTables.runId, run.id),
-          inArray(
-            runTables.ordinal,
-            staged.map((row) => row.ordinal),
-          ),
-          eq(runTables.status, 'staged'),
-        ),
-      );
-    const names = staged.length === 1 ? staged[0]?.targetName : `${staged.length} tables of one component`;
-    await note(deps.db, {
-      runId: run.id,
-      kind: 'tables.published',
-      message: `Published ${names} on ${alias}.`,
-      ...(staged.length === 1 && staged[0] ? { ordinal: staged[0].ordinal } : {}),
-    });
-    for (const text of notes) await note(deps.db, { runId: run.id, level: 'warn', kind: 'table.note', message: text });
+    return { rows: staged, notes };
   } catch (thrown) {
     const error = ours(thrown);
-    const [first] = staged;
-    if (error.retryable && first) {
+    if (error.retryable) {
       await wait(deps, run, first, error);
       throw error;
     }
     for (const row of staged) {
       await markFailed(deps.db, { runId: run.id, epoch: run.epoch, ordinal: row.ordinal }, error);
     }
+    return undefined;
   }
+}
+
+/** What was published, several components at once; publishing again after a lost answer changes nothing. */
+async function writeDown(deps: Deps, run: RunRow, done: readonly Publishing[]): Promise<void> {
+  const rows = done.flatMap(({ rows, notes }) =>
+    rows.map((row, i) => ({ ordinal: row.ordinal, notes: i === 0 ? notes : [] })),
+  );
+  if (rows.length === 0) return;
+  await deps.db.execute(sql`
+    UPDATE ${runTables} t SET status = 'succeeded', failure = NULL, ended_at = now(), updated_at = now(), notes = t.notes || x.notes
+    FROM jsonb_to_recordset(${JSON.stringify(rows)}::jsonb) AS x(ordinal int, notes jsonb)
+    WHERE t.run_id = ${run.id} AND t.ordinal = x.ordinal AND t.status IN ('staged', 'waiting')`);
+  for (const { rows: published, notes } of done) {
+    const [first] = published;
+    if (!first) continue;
+    for (const text of notes) {
+      await note(deps.db, { runId: run.id, ordinal: first.ordinal, level: 'warn', kind: 'table.note', message: text });
+    }
+  }
+  const names = done.flatMap(({ rows: published }) => published.map((row) => row.targetName));
+  const shownNames = names.slice(0, 5).join(', ');
+  const message =
+    names.length > 5 ? `Published ${shownNames} and ${names.length - 5} more.` : `Published ${shownNames}.`;
+  await note(deps.db, {
+    runId: run.id,
+    kind: 'tables.published',
+    message,
+    data: { ordinals: rows.map((row) => row.ordinal) },
+  });
 }
 
 /** Promise 3: what was read is written, filtered or set aside; and all chunks are there. */

@@ -155,14 +155,17 @@ export async function recount(db: Executor, ref: GenerationRef): Promise<void> {
  */
 export async function wait(deps: Deps, run: RunRow, row: TableRow, error: GodwitError): Promise<void> {
   const before = (await loadTable(deps.db, { runId: run.id, epoch: run.epoch, ordinal: row.ordinal })) as TableRow;
-  if (!isOpen(before)) return;
-  const since = before.status === 'waiting' && before.failure ? before.failure.at : new Date().toISOString();
-  const attempt = (before.status === 'waiting' ? (before.failure?.attempt ?? 1) : 0) + 1;
+  const staged = before.status === 'staged';
+  if (!isOpen(before) && !staged) return;
+  const earlier = before.status === 'waiting' || staged ? before.failure : null;
+  const since = earlier?.at ?? new Date().toISOString();
+  const attempt = (earlier?.attempt ?? 0) + 1;
   const failure = { ...storedFailure(error), at: since, attempt };
+  // What waits for its publication stays staged.
   await deps.db
     .update(runTables)
-    .set({ status: 'waiting', failure, updatedAt: new Date() })
-    .where(and(theTable(row), sql`status IN ('queued', 'running', 'waiting')`));
+    .set({ ...(staged ? {} : { status: 'waiting' as const }), failure, updatedAt: new Date() })
+    .where(and(theTable(row), sql`status IN ('queued', 'running', 'waiting', 'staged')`));
   if (attempt === 1) {
     const kind = 'table.waiting';
     await note(deps.db, {
