@@ -1,6 +1,7 @@
 /** Takes an unpublished work away, with everything made for it. What was published stays. */
-import type { Work } from '../../contract.ts';
+
 import { GodwitError } from '../../../errors.ts';
+import type { Work } from '../../contract.ts';
 import { sqlstate } from '../errors.ts';
 import type { Session } from '../session.ts';
 import { ident, literal, tableIdent } from '../sql.ts';
@@ -26,14 +27,11 @@ export async function discardWork(session: Session, work: Work): Promise<void> {
 }
 
 async function endWriters(session: Session, work: Work): Promise<void> {
-  const writers = await session.query<{ pid: number; started: string }>(
-    `UPDATE _godwit.chunk SET epoch = epoch WHERE false RETURNING pid, backend_start::text AS started`,
-  );
   const rows = await session.query<{ pid: number; started: string }>(
     `SELECT pid, backend_start::text AS started FROM _godwit.chunk WHERE ${ofWork} AND NOT done AND pid IS NOT NULL`,
     keyOf(work),
   );
-  for (const { pid, started } of [...writers, ...rows]) await endBackend(session, pid, started);
+  for (const { pid, started } of rows) await endBackend(session, pid, started);
 }
 
 /** The rows of a snapshot that is not complete; the table too when this work made it and nothing else is in it. */
@@ -51,7 +49,9 @@ async function removeSnapshot(session: Session, work: Work): Promise<void> {
     [work.name.schema, work.name.name, work.snapshotDate ?? null],
   );
   if (column && !complete) {
-    await session.query(`DELETE FROM ${table} WHERE ${ident(column.name)} = ${literal(work.snapshotDate ?? '')}::timestamptz`);
+    await session.query(
+      `DELETE FROM ${table} WHERE ${ident(column.name)} = ${literal(work.snapshotDate ?? '')}::timestamptz`,
+    );
   }
   const [left] = await session.query(`SELECT 1 FROM ${table} LIMIT 1`);
   const [made] = await session.query(
@@ -60,8 +60,14 @@ async function removeSnapshot(session: Session, work: Work): Promise<void> {
   );
   if (!left && made) {
     await session.query(`DROP TABLE ${table}`);
-    await session.query(`DELETE FROM _godwit.owner WHERE schema_name = $1 AND table_name = $2`, [work.name.schema, work.name.name]);
-    await session.query(`DELETE FROM _godwit.made WHERE kind = 'table' AND schema_name = $1 AND name = $2`, [work.name.schema, work.name.name]);
+    await session.query(`DELETE FROM _godwit.owner WHERE schema_name = $1 AND table_name = $2`, [
+      work.name.schema,
+      work.name.name,
+    ]);
+    await session.query(`DELETE FROM _godwit.made WHERE kind = 'table' AND schema_name = $1 AND name = $2`, [
+      work.name.schema,
+      work.name.name,
+    ]);
   }
 }
 
@@ -112,7 +118,8 @@ async function dropSequences(session: Session, hashes: readonly string[]): Promi
      WHERE n.nspname = '_godwit' AND c.relkind = 'S' AND substr(c.relname, 3, 20) = ANY($1::text[])`,
     [hashes],
   );
-  for (const { name } of left) await session.query(`DROP SEQUENCE IF EXISTS ${tableIdent({ schema: ledgerSchema, name })}`);
+  for (const { name } of left)
+    await session.query(`DROP SEQUENCE IF EXISTS ${tableIdent({ schema: ledgerSchema, name })}`);
 }
 
 /**
@@ -124,7 +131,16 @@ export async function sweep(session: Session, work: Work): Promise<void> {
     `SELECT run, generation, published_at IS NOT NULL AS published FROM _godwit.work
      WHERE (installation, job_uid, target, schema_name, table_name) = ($1, $2, $3, $4, $5) AND (run, generation) <> ($6, $7::int4)
        AND ($8 = 'replace' OR published_at IS NOT NULL)`,
-    [work.installation, work.jobUid, work.target, work.name.schema, work.name.name, work.run, work.generation, work.mode],
+    [
+      work.installation,
+      work.jobUid,
+      work.target,
+      work.name.schema,
+      work.name.name,
+      work.run,
+      work.generation,
+      work.mode,
+    ],
   );
   for (const { run, generation, published } of older) {
     const old: Work = { ...work, run, generation };

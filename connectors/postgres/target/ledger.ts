@@ -147,19 +147,22 @@ export async function workRow(session: Session, work: Work): Promise<WorkRow | u
 }
 
 /**
- * Makes this session the one that finishes, publishes or discards the work, and ends an older one that still tries.
- * `release` when done; a session that failed is destroyed instead.
+ * Makes this session the one that finishes, publishes or discards the work, and ends an older one that still tries: it
+ * may sit in the swap with its locks. `release` when done; a session that failed is destroyed instead.
  */
 export async function takeOver(session: Session, work: Work): Promise<void> {
-  const [before] = await session.query<{ pid: number | null; started: string | null }>(
-    `WITH before AS (SELECT pid, backend_start FROM _godwit.work WHERE ${ofWork} FOR UPDATE)
-     UPDATE _godwit.work w SET pid = pg_backend_pid(),
-       backend_start = (SELECT backend_start FROM pg_stat_get_activity(pg_backend_pid()))
-     FROM before WHERE (${columnsOf('w')}) = ($1, $2, $3, $4, $5, $6, $7)
-     RETURNING before.pid, before.backend_start::text AS started`,
+  const [before] = await session.query<{ pid: number; started: string }>(
+    `SELECT pid, backend_start::text AS started FROM _godwit.work
+     WHERE ${ofWork} AND pid IS NOT NULL AND pid <> pg_backend_pid()`,
     keyOf(work),
   );
-  if (before?.pid && before.started) await endBackend(session, before.pid, before.started);
+  if (before) await endBackend(session, before.pid, before.started);
+  await session.query(
+    `UPDATE _godwit.work SET pid = pg_backend_pid(),
+       backend_start = (SELECT backend_start FROM pg_stat_get_activity(pg_backend_pid()))
+     WHERE ${ofWork}`,
+    keyOf(work),
+  );
 }
 
 export const release = (session: Session, work: Work) =>
@@ -167,8 +170,6 @@ export const release = (session: Session, work: Work) =>
     `UPDATE _godwit.work SET pid = NULL, backend_start = NULL WHERE ${ofWork} AND pid = pg_backend_pid()`,
     keyOf(work),
   );
-
-const columnsOf = (alias: string): string => keyColumns.replace(/\w+/g, (name) => `${alias}.${name}`);
 
 export const addNotes = (session: Session, work: Work, notes: readonly string[]) =>
   session.query(
@@ -186,6 +187,8 @@ const endSeconds = 15;
 export async function endBackend(session: Session, pid: number, started: string): Promise<void> {
   const until = Date.now() + endSeconds * 1000;
   for (let wait = 5; ; wait = Math.min(wait * 2, 250)) {
+    // Within a transaction the server would show the same list again and again.
+    await session.query('SELECT pg_stat_clear_snapshot()');
     const found = await session.query(
       `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
        WHERE pid = $1 AND backend_start = $2::timestamptz AND pid <> pg_backend_pid()`,

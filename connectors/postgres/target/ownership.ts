@@ -1,6 +1,6 @@
 /** Who made the table of that name (decision 4). */
 import { GodwitError } from '../../../errors.ts';
-import { tableText, type Work } from '../../contract.ts';
+import { type TableName, tableText, type Work } from '../../contract.ts';
 import type { Session } from '../session.ts';
 import { tableIdent } from '../sql.ts';
 
@@ -48,13 +48,13 @@ export async function ownership(session: Session, work: Work, ledger = true): Pr
     owned: row?.job != null,
     mine,
     rival: row?.rival ?? false,
-    empty: !exists || (!mine && (await isEmpty(session, work, row?.kind ?? ''))),
+    empty: !exists || (!mine && (await isEmpty(session, work.name, row?.kind ?? ''))),
   };
 }
 
-async function isEmpty(session: Session, work: Work, kind: string): Promise<boolean> {
+export async function isEmpty(session: Session, name: TableName, kind: string): Promise<boolean> {
   if (kind !== 'r' && kind !== 'p') return false;
-  const [row] = await session.query(`SELECT 1 FROM ${tableIdent(work.name)} LIMIT 1`);
+  const [row] = await session.query(`SELECT 1 FROM ${tableIdent(name)} LIMIT 1`);
   return row === undefined;
 }
 

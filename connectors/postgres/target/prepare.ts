@@ -1,13 +1,13 @@
 /** Makes everything a table needs before its first row: ownership, schemas, user types, the receiving table. */
 import { GodwitError } from '../../../errors.ts';
-import { tableText, type Work } from '../../contract.ts';
+import type { Work } from '../../contract.ts';
 import { sqlstate } from '../errors.ts';
 import { type PostgresUserType, postgresExtras } from '../extras.ts';
 import type { Session } from '../session.ts';
-import { columnList, ident, tableIdent } from '../sql.ts';
+import { columnList, ident, literal, tableIdent } from '../sql.ts';
 import { sweep } from './discard.ts';
 import { columnSql, isWhole, type LaidColumn, layout, renames } from './layout.ts';
-import { addNotes, lockLedger, notPrepared, ofWork, workRow } from './ledger.ts';
+import { addNotes, lockLedger, notPrepared, workRow } from './ledger.ts';
 import { keyOf, receiverOf } from './names.ts';
 import { notOwned, ownership } from './ownership.ts';
 import { createType, planTypes } from './user-types.ts';
@@ -71,7 +71,13 @@ async function makeSchema(session: Session, work: Work, schema: string): Promise
   await remember(session, work, 'schema', schema, '');
 }
 
-const remember = (session: Session, work: Work, kind: 'schema' | PostgresUserType['kind'], schema: string, name: string) =>
+const remember = (
+  session: Session,
+  work: Work,
+  kind: 'schema' | 'table' | PostgresUserType['kind'],
+  schema: string,
+  name: string,
+) =>
   session.query(
     `INSERT INTO _godwit.made (kind, schema_name, name, installation, job_uid) VALUES ($1, $2, $3, $4, $5)
      ON CONFLICT (kind, schema_name, name) DO UPDATE SET installation = $4, job_uid = $5, made_at = now()`,
@@ -93,7 +99,10 @@ async function makeTypes(session: Session, work: Work): Promise<readonly string[
 async function makeReceiver(session: Session, work: Work, oid: string | undefined): Promise<string[]> {
   const table = tableIdent(receiverOf(work));
   // Dumping into a table that is there: refusals have compared its columns.
-  const [there] = work.mode === 'dumping' ? await session.query('SELECT to_regclass($1) AS r WHERE to_regclass($1) IS NOT NULL', [table]) : [];
+  const [there] =
+    work.mode === 'dumping'
+      ? await session.query('SELECT to_regclass($1) AS r WHERE to_regclass($1) IS NOT NULL', [table])
+      : [];
   if (there) return [];
   if (oid !== undefined && work.mode === 'replace') throw notPrepared(work);
   const { columns, notes } = await possible(session, work);
@@ -103,18 +112,17 @@ async function makeReceiver(session: Session, work: Work, oid: string | undefine
     if (work.key.length > 0) await session.query(`ALTER TABLE ${table} ADD PRIMARY KEY (${columnList(work.key)})`);
     for (const column of columns) {
       if (column.comment !== undefined) {
-        await session.query(`COMMENT ON COLUMN ${table}.${ident(column.final)} IS ${text(column.comment)}`);
+        await session.query(`COMMENT ON COLUMN ${table}.${ident(column.final)} IS ${literal(column.comment)}`);
       }
     }
     await session.query(
       `UPDATE _godwit.owner SET relation = $3::regclass::oid WHERE schema_name = $1 AND table_name = $2`,
       [work.name.schema, work.name.name, table],
     );
+    await remember(session, work, 'table', work.name.schema, work.name.name);
   }
   return notes;
 }
-
-const text = (comment: string): string => `E'${comment.replaceAll('\\', '\\\\').replaceAll("'", "''")}'`;
 
 const createTable = (session: Session, work: Work, columns: readonly LaidColumn[]) => {
   const list = columns.map((column) => columnSql(column, session.version)).join(',\n  ');
@@ -148,11 +156,10 @@ async function works(session: Session, work: Work, columns: readonly LaidColumn[
     await createTable(session, work, columns);
     return true;
   } catch (error) {
-    if (!(error instanceof GodwitError) || !/^(42|0A)/.test(sqlstate(error) ?? '') || sqlstate(error) === '42501') throw error;
+    if (!(error instanceof GodwitError) || !/^(42|0A)/.test(sqlstate(error) ?? '') || sqlstate(error) === '42501')
+      throw error;
     return false;
   } finally {
     await session.query('ROLLBACK TO SAVEPOINT trial');
   }
 }
-
-export const stagingText = (work: Work): string => tableText(receiverOf(work));

@@ -1,0 +1,245 @@
+/** One transaction that puts complete stagings in the place of the old tables (decision 13). */
+import { GodwitError } from '../../../errors.ts';
+import { reach } from '../../../faults.ts';
+import { tableText, type Work } from '../../contract.ts';
+import { sqlstate } from '../errors.ts';
+import { postgresExtras } from '../extras.ts';
+import type { Session } from '../session.ts';
+import { ident, tableIdent } from '../sql.ts';
+import { dependentsOf, type Leaving } from './dependents.ts';
+import { renamedObjects } from './finish.ts';
+import type { LateKey } from './foreign-keys.ts';
+import { layout, renames } from './layout.ts';
+import { ofWork, type PendingKey } from './ledger.ts';
+import { keyOf, ledgerSchema, shortened, stagingOf } from './names.ts';
+import { refill } from './refill.ts';
+
+const attempts = 40;
+const lockMs = 2_000;
+
+export type Swapped = { readonly notes: readonly string[]; readonly pending: readonly PendingKey[] };
+
+/** Tries again while somebody uses the old tables. Throws SERVER_BUSY in the end, SWAP_IMPOSSIBLE naming the object. */
+export async function swap(session: Session, works: readonly Work[], late: readonly LateKey[]): Promise<Swapped> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await swapOnce(session, works, late);
+    } catch (error) {
+      const state = sqlstate(error);
+      if (state === undefined || (error instanceof GodwitError && error.code === 'CONNECTION_FAILED')) throw error;
+      await session.query('ROLLBACK');
+      if (state !== '55P03' && state !== '40P01') throw impossible(error, works);
+      if (attempt === attempts) {
+        const message = `${works.map((work) => tableText(work.name)).join(', ')}: the old tables are in use; the swap waits for them.`;
+        throw new GodwitError('SERVER_BUSY', message, { target: works[0]?.target, native: state, cause: error });
+      }
+      // Others who queued behind our lock request get their turn.
+      await new Promise((resolve) => setTimeout(resolve, Math.random() * Math.min(200 * attempt, 3_000)));
+    }
+  }
+}
+
+async function swapOnce(session: Session, works: readonly Work[], late: readonly LateKey[]): Promise<Swapped> {
+  await session.query(`BEGIN; SET LOCAL lock_timeout = '${lockMs}ms'`);
+  // The marker's rows first: two swaps of one work cannot both go on from here.
+  const open: Work[] = [];
+  for (const work of works) {
+    const [row] = await session.query<{ open: boolean }>(
+      `SELECT published_at IS NULL AS open FROM _godwit.work WHERE ${ofWork} FOR UPDATE`,
+      keyOf(work),
+    );
+    if (row?.open) open.push(work);
+  }
+  const olds = await oldTables(session, open);
+  const renaming = open.filter((work) => !(work.swap === 'delete-insert' && olds.has(work)));
+  const refilling = open.filter((work) => !renaming.includes(work));
+  const notes: string[] = [];
+  const pending: PendingKey[] = [];
+
+  for (const work of refilling) {
+    const done = await refill(session, work, olds.get(work) as string);
+    notes.push(...done.notes);
+    pending.push(...done.pending);
+  }
+  const leaving = renaming.flatMap((work) => (olds.has(work) ? [leavingOf(work, olds.get(work) as string)] : []));
+  const carried = await dependentsOf(session, leaving);
+  if (carried.obstacles.length > 0) {
+    throw new GodwitError('SWAP_IMPOSSIBLE', `Cannot be carried to the new table: ${carried.obstacles.join(', ')}.`, {
+      target: works[0]?.target,
+      native: '2BP01',
+    });
+  }
+  for (const statement of carried.drop) await session.query(statement);
+  const gone = renaming.filter((work) => olds.has(work)).map((work) => tableIdent(work.name));
+  if (gone.length > 0) await session.query(`DROP TABLE ${gone.join(', ')}`);
+  for (const work of renaming) notes.push(...(await moveOver(session, work, olds.has(work))));
+  for (const statement of carried.restore) await session.query(statement);
+  pending.push(...carried.pending);
+  for (const { sql, key, note } of late) {
+    await session.query('SAVEPOINT late');
+    try {
+      await session.query(sql);
+      pending.push(key);
+    } catch (error) {
+      if (!/^(23|42(?!501)|0A)/.test(sqlstate(error) ?? '')) throw error;
+      await session.query('ROLLBACK TO SAVEPOINT late');
+      notes.push(`${note} cannot be made on the target [${sqlstate(error)}]`);
+    }
+  }
+  notes.push(...lostIndexes(carried.indexes, renaming));
+  for (const work of open) await mark(session, work, notes, pending);
+  reach('in-swap');
+  await session.query('COMMIT');
+  return { notes, pending };
+}
+
+/** The old tables, locked, by their work. In the order of names, so that two swaps cannot wait for each other. */
+async function oldTables(session: Session, works: readonly Work[]): Promise<Map<Work, string>> {
+  const olds = new Map<Work, string>();
+  const byName = [...works].sort((a, b) => (tableText(a.name) < tableText(b.name) ? -1 : 1));
+  for (const work of byName) {
+    const [row] = await session.query<{ oid: string }>(
+      `SELECT c.oid::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p')`,
+      [work.name.schema, work.name.name],
+    );
+    if (!row) continue;
+    const mode = work.swap === 'delete-insert' ? 'SHARE ROW EXCLUSIVE' : 'ACCESS EXCLUSIVE';
+    await session.query(`LOCK TABLE ${tableIdent(work.name)} IN ${mode} MODE`);
+    olds.set(work, row.oid);
+  }
+  return olds;
+}
+
+export const leavingOf = (work: Work, oid: string): Leaving => {
+  const columns = layout(work);
+  const commented = columns.filter((column) => column.comment !== undefined).map((column) => column.final);
+  const whole = postgresExtras(work.source)?.comment === undefined ? [] : [''];
+  const sequences = renamedObjects(work).flatMap((object) => (object.kind === 'sequence' ? [object.to] : []));
+  return {
+    oid,
+    columns: new Set(columns.map((column) => column.final)),
+    commented: new Set([...commented, ...whole]),
+    sequences: new Set(sequences),
+  };
+};
+
+/** The staging goes to its schema and gets its names. What it owns goes with it. */
+async function moveOver(session: Session, work: Work, replaces: boolean): Promise<string[]> {
+  const notes: string[] = [];
+  const { schema, name } = work.name;
+  const table = tableIdent(work.name);
+  await session.query(
+    `ALTER TABLE ${tableIdent(stagingOf(work))} SET SCHEMA ${ident(schema)};
+     ALTER TABLE ${tableIdent({ schema, name: stagingOf(work).name })} RENAME TO ${ident(name)};
+     ALTER TABLE ${table} RESET (autovacuum_enabled)`,
+  );
+  const there = await session.query<{ name: string; kind: string }>(
+    `SELECT c.relname AS name, c.relkind AS kind FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1`,
+    [schema],
+  );
+  const taken = new Set(there.map((one) => one.name));
+  for (const { kind, from, to } of renamedObjects(work)) {
+    // What could not be made is noted already.
+    if (!taken.has(from)) continue;
+    const final = free(to, taken);
+    if (final !== to) notes.push(`${tableText(work.name)}: ${kind} ${to} is named ${final}, the name was taken`);
+    taken.delete(from);
+    taken.add(final);
+    const statement =
+      kind === 'constraint'
+        ? `ALTER TABLE ${table} RENAME CONSTRAINT ${ident(from)} TO ${ident(final)}`
+        : `ALTER ${kind === 'index' ? 'INDEX' : 'SEQUENCE'} ${tableIdent({ schema, name: from })} RENAME TO ${ident(final)}`;
+    await session.query(statement);
+  }
+  const present = await session.query<{ name: string }>(
+    `SELECT attname AS name FROM pg_attribute WHERE attrelid = $1::regclass AND attnum > 0 AND NOT attisdropped`,
+    [table],
+  );
+  const columns = layout(work).filter((column) => present.some((one) => one.name === column.name));
+  for (const statement of renames(table, columns)) await session.query(statement);
+  if (!replaces) await defaultGrants(session, work);
+  return notes;
+}
+
+const free = (name: string, taken: ReadonlySet<string>): string => {
+  for (let n = 0; ; n++) {
+    const candidate = n === 0 ? shortened(name, '') : shortened(name, `_${n}`);
+    if (!taken.has(candidate)) return candidate;
+  }
+};
+
+/** What ALTER DEFAULT PRIVILEGES IN SCHEMA gives to a table made there. */
+async function defaultGrants(session: Session, work: Work): Promise<void> {
+  const rows = await session.query<{ sql: string }>(
+    `SELECT format('GRANT %s ON %s TO %s%s', privilege_type, $2::text,
+       CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END, CASE WHEN is_grantable THEN ' WITH GRANT OPTION' END) AS sql
+     FROM pg_default_acl d JOIN pg_namespace n ON n.oid = d.defaclnamespace, aclexplode(d.defaclacl)
+     WHERE n.nspname = $1 AND d.defaclobjtype = 'r' AND d.defaclrole = (SELECT oid FROM pg_roles WHERE rolname = current_user)`,
+    [work.name.schema, tableIdent(work.name)],
+  );
+  for (const { sql } of rows) await session.query(sql);
+}
+
+/** The marker, the owner, and what is not to be unmade any more: all in the swap's own transaction. */
+async function mark(
+  session: Session,
+  work: Work,
+  notes: readonly string[],
+  pending: readonly PendingKey[],
+): Promise<void> {
+  await session.query(
+    `UPDATE _godwit.work SET published_at = now(), pid = NULL, backend_start = NULL, pending = $9::jsonb,
+       notes = (SELECT coalesce(jsonb_agg(DISTINCT n), '[]') FROM jsonb_array_elements(notes || $8::jsonb) n) WHERE ${ofWork}`,
+    [...keyOf(work), JSON.stringify(notes.filter((note) => belongs(note, work))), JSON.stringify(pending)],
+  );
+  await session.query(
+    `INSERT INTO _godwit.owner (schema_name, table_name, installation, job_uid, relation) VALUES ($1, $2, $3, $4, $5::regclass::oid)
+     ON CONFLICT (schema_name, table_name) DO UPDATE SET installation = $3, job_uid = $4, relation = $5::regclass::oid, taken_at = now()`,
+    [work.name.schema, work.name.name, work.installation, work.jobUid, tableIdent(work.name)],
+  );
+  await keepMade(session, work);
+}
+
+const belongs = (note: string, work: Work): boolean => note.startsWith(`${tableText(work.name)}:`);
+
+/** Schemas and types a published table stands on are there to stay. */
+export async function keepMade(session: Session, work: Work): Promise<void> {
+  const types = postgresExtras(work.source)?.types ?? [];
+  const schemas = [work.name.schema, ...types.map((type) => type.name.schema)];
+  await session.query(
+    `DELETE FROM _godwit.made WHERE (kind = 'schema' AND schema_name = ANY($1::text[]))
+       OR (schema_name, name) IN (SELECT * FROM unnest($2::text[], $3::text[]))`,
+    [
+      schemas,
+      [...types.map((type) => type.name.schema), work.name.schema],
+      [...types.map((type) => type.name.name), work.name.name],
+    ],
+  );
+}
+
+function lostIndexes(indexes: readonly { table: string; name: string }[], works: readonly Work[]): string[] {
+  const notes: string[] = [];
+  for (const work of works) {
+    const made = new Set(renamedObjects(work).map((object) => object.to));
+    const plain = [tableText(work.name), tableIdent(work.name)];
+    for (const { table, name } of indexes) {
+      const mine = plain.includes(table) || table === plainName(work);
+      if (mine && !made.has(name)) {
+        notes.push(`${tableText(work.name)}: index ${name} of the old table is not at the source and was not carried`);
+      }
+    }
+  }
+  return notes;
+}
+
+/** As regclass prints it: quoted only where needed. */
+const plainName = (work: Work): string =>
+  [work.name.schema, work.name.name].map((part) => (/^[a-z_][a-z0-9_$]*$/.test(part) ? part : ident(part))).join('.');
+
+/** Whatever the server refused in the swap was something on the old table that does not fit the new one. */
+function impossible(error: unknown, works: readonly Work[]): unknown {
+  if (!(error instanceof GodwitError) || error.retryable || error.code === 'PRIVILEGE_MISSING') return error;
+  if (!/^(2B|42|0A|23)/.test(sqlstate(error) ?? '')) return error;
+  const message = `The old table stays as it was, its objects cannot be carried to the new one: ${error.message.replaceAll(`${ledgerSchema}.`, '')}`;
+  return new GodwitError('SWAP_IMPOSSIBLE', message, { ...error.where, target: works[0]?.target, cause: error.cause });
+}
