@@ -102,14 +102,24 @@ export function summary(run: RunView, tables: readonly RunTableView[], paint: Pa
     );
   }
   if (run.failure) lines.push(...failureLines(run.failure, '', paint));
-  for (const table of tables) {
-    if (table.failure && table.status !== 'succeeded') {
-      lines.push(...failureLines(table.failure, `${table.sourceName} → ${table.target}: `, paint));
-    }
+  for (const [, group] of failures(tables)) {
+    const [first] = group as [RunTableView];
+    const names = group.slice(0, 5).map((table) => `${table.sourceName} → ${table.target}`);
+    const more = group.length > names.length ? ` and ${group.length - names.length} more` : '';
+    lines.push(
+      ...failureLines(first.failure as NonNullable<RunView['failure']>, `${names.join(', ')}${more}: `, paint),
+    );
   }
   for (const note of run.notes) lines.push(`  note: ${note}`);
   return lines;
 }
+
+/** Tables that failed with the same words, together. */
+const failures = (tables: readonly RunTableView[]): Map<string, RunTableView[]> =>
+  Map.groupBy(
+    tables.filter((table) => table.failure && table.status !== 'succeeded'),
+    (table) => `${table.failure?.code} ${table.failure?.message}`,
+  );
 
 export function failureLines(failure: NonNullable<RunView['failure']>, who: string, paint: Paint): string[] {
   const lines = [`  ${paint(failure.code, 'red')} ${who}${failure.message}`];

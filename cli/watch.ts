@@ -117,16 +117,5 @@ function changes(out: Output): Board {
 export function showSummary({ run, tables }: Watched, out: Output): void {
   const paint = paintOf(out);
   for (const line of summary(run, tables, paint)) out.text(line);
-  if (out.format !== 'json') return;
-  const sum = (of: (table: RunTableView) => number) => tables.reduce((total, table) => total + of(table), 0);
-  out.json({
-    type: 'run',
-    ...run,
-    tables: tables.length,
-    rowsRead: sum((table) => table.rowsRead),
-    rowsWritten: sum((table) => table.rowsWritten),
-    rowsFiltered: sum((table) => table.rowsFiltered),
-    rowsQuarantined: sum((table) => table.rowsQuarantined),
-    bytes: sum((table) => table.bytes),
-  });
+  out.json({ type: 'run', ...run });
 }

@@ -31,7 +31,7 @@ export async function run({ config, out, options }: Context, wanted = ''): Promi
     out.json({ type: 'run', ...started });
     return exits.succeeded;
   }
-  return watchToEnd({ client, embedded: reached.embedded, out }, started);
+  return await watchToEnd({ client, embedded: reached.embedded, out }, started);
 }
 
 /** Watches with Ctrl-C as a question; the exit code is the run's outcome. */

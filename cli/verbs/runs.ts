@@ -39,7 +39,7 @@ export async function show({ config, out, options }: Context, wanted = ''): Prom
   const { client } = reached;
   const run = await findRun(client, wanted);
   if (options.watch === true && !isClosed(run.status))
-    return watchToEnd({ client, embedded: reached.embedded, out }, run);
+    return await watchToEnd({ client, embedded: reached.embedded, out }, run);
   const seen = await look(client, run.id);
   const speeds = speedometer()(seen.tables);
   const widths = widthsOf(seen.tables, Math.max(out.columns, 100));

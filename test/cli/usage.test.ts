@@ -50,7 +50,7 @@ describe('the command line', () => {
     const file = join(folder, 'bad.yaml');
     writeFileSync(file, 'source: x\ntables:\n  - { table_name: t, mod: replace }\n');
     const { code, err } = await godwit(['run', file], environment(home.path));
-    expect(err).toContain(`${file}:3:24 tables[0].mod: unknown key "mod"; did you mean "mode"?`);
+    expect(err).toContain(`${file}:3:22 tables[0].mod: unknown key "mod"; did you mean "mode"?`);
     expect(code).toBe(2);
   });
 
