@@ -142,8 +142,8 @@ export async function listRuns(db: Executor, wish: RunWish): Promise<Page<RunSum
         cursor === undefined ? undefined : before(cursor),
       ),
     )
-    // As the index `runs_created` has them.
-    .orderBy(desc(runs.createdAt), runs.id)
+    // As the indexes have them, or they are no use: drizzle makes them NULLS LAST.
+    .orderBy(sql`${runs.createdAt} DESC NULLS LAST`, runs.id)
     .limit(limit + 1);
   return pageOf(rows, limit, (row) => [row.createdAt.toISOString(), row.id]);
 }
