@@ -190,6 +190,8 @@ async function pipe(
   if (failure !== undefined && !(failure instanceof BrokenPipe)) throw failure;
   if ('error' in copied) throw copied.error;
   if (failure !== undefined) throw failure;
+  // A row longer than `fastLine` is an error, but not when it is the very last one: DuckDB then ends without a word.
+  if (rows !== undefined && rowsOf(copied.value) < rows) throw new Unreadable();
   return balanced(copied.value, rows, statement);
 }
 
@@ -351,8 +353,10 @@ const part = (out: string, path: string, rows: number, bytes: number): FileBatch
   bytes,
 });
 
+const rowsOf = (parts: readonly FileBatch[]): number => parts.reduce((sum, { rows }) => sum + rows, 0);
+
 function balanced(parts: FileBatch[], rows: number | undefined, statement: Statement): FileBatch[] {
-  const written = parts.reduce((sum, { rows }) => sum + rows, 0);
+  const written = rowsOf(parts);
   if (rows === undefined || written !== rows) {
     const sent = rows === undefined ? 'an unknown number of' : rows;
     throw new GodwitError(
