@@ -102,7 +102,7 @@ async function unknownDependents(session: Session, oids: readonly string[]): Pro
        used AS (
          SELECT d.classid, d.objid, d.objsubid FROM mine m JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = m.oid
          WHERE d.deptype IN ('n', 'a', 'x')
-           AND NOT (d.classid = 'pg_class'::regclass AND (EXISTS (SELECT FROM pg_index i WHERE i.indexrelid = d.objid)
+           AND NOT (d.classid = 'pg_class'::regclass AND (d.objid = m.oid OR EXISTS (SELECT FROM pg_index i WHERE i.indexrelid = d.objid)
              OR EXISTS (SELECT FROM pg_class s WHERE s.oid = d.objid AND s.relkind = 'S' AND d.deptype = 'a')
              OR EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = d.objid)))
            AND NOT (d.classid = 'pg_attrdef'::regclass AND EXISTS (SELECT FROM pg_attrdef a WHERE a.oid = d.objid AND a.adrelid = m.oid))
