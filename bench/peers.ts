@@ -33,7 +33,7 @@ export function pipeParquet(from: string, table: string, file: string, duckdb: s
     "{'id':'BIGINT','customer':'INTEGER','title':'VARCHAR','amount':'DECIMAL(12,2)','currency':'VARCHAR','created_at':'TIMESTAMPTZ','shipped_at':'TIMESTAMP','note':'VARCHAR','paid':'BOOLEAN','quantity':'INTEGER','reference':'UUID','details':'VARCHAR'}";
   const sql = `COPY (SELECT * FROM read_csv('/dev/stdin', header=false, auto_detect=false, quote='"', escape='"', delim=',', allow_quoted_nulls=false, columns=${types})) TO '${file}' (FORMAT parquet, COMPRESSION zstd)`;
   const quoted = sql.replaceAll('"', '\\"');
-  const run = duckdb.endsWith('python3')
+  const run = /python3?$/.test(duckdb)
     ? `${duckdb} -c "import duckdb,sys; duckdb.sql(sys.argv[1])" "${quoted}"`
     : `${duckdb} -c "${quoted}"`;
   return shell(`${psql(from, `COPY ${table} TO STDOUT (FORMAT csv)`)} | ${run}`, { PGTZ: 'UTC' });

@@ -14,6 +14,7 @@ import {
 import { typeText } from '../../connectors/types.ts';
 import { GodwitError } from '../../errors.ts';
 import type { TableEntry, TargetUse } from '../../mapping/document.ts';
+import { partitionOf } from '../../transforms/projection.ts';
 
 export type PlannedWork = { readonly work: Work; readonly why: string; readonly notes: readonly string[] };
 
@@ -40,11 +41,14 @@ export function planWork(input: WorkInput): PlannedWork {
   refuseLongNames(name, target, at);
 
   const notes: string[] = [];
-  const moved = choose(table, entry, target);
+  const moved = choose(table, entry, target, use.format);
   const columns = moved.map(({ column, fit }): PlanColumn => planColumn(input, column, fit, notes));
   if (entry.mode === 'dumping') columns.push(snapshotDateColumn(input, columns));
 
   const key = targetKey(input, columns);
+  const partition = renamedPartition(entry);
+  if (partition && target.system === 'files') partitionOf({ columns, partition });
+  else if (partition) notes.push('partition_col: PostgreSQL targets are not partitioned by this version');
   const lane = chooseLane({ source, table, target, columns, use });
   if (key.length === 0 && entry.mode === 'replace') {
     notes.push('no key: the table is one chunk in one snapshot and starts again when that is lost');
@@ -66,7 +70,7 @@ export function planWork(input: WorkInput): PlannedWork {
       existing: entry.existing,
       swap: entry.swap,
       ...(entry.mode === 'dumping' ? { snapshotDate: input.snapshotDate } : {}),
-      ...(entry.partition ? { partition: renamedPartition(entry) } : {}),
+      ...(partition ? { partition } : {}),
       lane: lane.lane,
       readFormat: lane.read,
       writeFormat: lane.write,
@@ -94,7 +98,7 @@ function refuseLongNames(name: TableName, target: Target, at: { table: string; t
 }
 
 /** The columns that move, each with the target's answer; a generated one is left to a target of the same system. */
-function choose(table: Table, entry: TableEntry, target: Target) {
+function choose(table: Table, entry: TableEntry, target: Target, format: Format | undefined) {
   const known = new Set(table.columns.map((column) => column.name));
   const named = [
     ...(entry.columns ?? []),
@@ -119,7 +123,7 @@ function choose(table: Table, entry: TableEntry, target: Target) {
   }
   const wanted = new Set(entry.columns ?? known);
   for (const column of entry.excludeColumns) wanted.delete(column);
-  const fits = target.fit(table);
+  const fits = target.fit(table, format);
   return table.columns
     .map((column, i) => ({ column, fit: fits[i] as Fit }))
     .filter(({ column }) => wanted.has(column.name) && !(column.generated && target.system === table.system));
@@ -128,7 +132,7 @@ function choose(table: Table, entry: TableEntry, target: Target) {
 function planColumn(input: WorkInput, column: Table['columns'][number], fit: Fit, notes: string[]): PlanColumn {
   const { entry, table, target } = input;
   const misfit = entry.onMisfit[column.name] ?? entry.onMisfit['*'] ?? 'stop';
-  const settled = fit.fit === 'checked' && misfit === 'text' ? asText(table, column, target) : fit;
+  const settled = fit.fit === 'checked' && misfit === 'text' ? asText(input, column) : fit;
   if (settled.fit === 'refused') {
     throw new GodwitError(
       'TYPE_REFUSED',
@@ -167,13 +171,17 @@ function misfitText(misfit: Misfit, native: string): string {
 }
 
 /** How the target holds the column's text form. */
-function asText(table: Table, column: Table['columns'][number], target: Target): Fit {
-  const [fit] = target.fit({ ...table, columns: [{ ...column, type: { kind: 'text' }, native: 'text' }] });
+function asText({ table, target, use }: WorkInput, column: Table['columns'][number]): Fit {
+  const text = { ...table, columns: [{ ...column, type: { kind: 'text' }, native: 'text' } as const] };
+  const [fit] = target.fit(text, use.format);
   if (!fit || fit.fit === 'refused') return fit ?? { fit: 'refused', reason: 'the target has no text' };
   return { ...fit, fit: 'exact', shape: 'text', note: 'written as text' };
 }
 
-function snapshotDateColumn({ table, target, snapshotDate }: WorkInput, columns: readonly PlanColumn[]): PlanColumn {
+function snapshotDateColumn(
+  { table, target, use, snapshotDate }: WorkInput,
+  columns: readonly PlanColumn[],
+): PlanColumn {
   if (columns.some((column) => column.name === snapshotColumn)) {
     throw new GodwitError(
       'NAME_COLLISION',
@@ -183,7 +191,7 @@ function snapshotDateColumn({ table, target, snapshotDate }: WorkInput, columns:
   }
   const type = { kind: 'timestamptz' } as const;
   const column = { name: snapshotColumn, type, native: 'timestamp with time zone', nullable: false };
-  const [fit] = target.fit({ ...table, columns: [column] });
+  const [fit] = target.fit({ ...table, columns: [column] }, use.format);
   const native = fit && fit.fit !== 'refused' ? fit.native : column.native;
   return {
     name: snapshotColumn,
