@@ -13,6 +13,7 @@ import { quarantiner } from './quarantine.ts';
 import { arrived, readChunk, type Way } from './read.ts';
 import { declareLost, settleSnapshot } from './snapshot-loss.ts';
 import {
+  inTable,
   isOpen,
   loadRun,
   loadTable,
@@ -20,6 +21,7 @@ import {
   type OpenTable,
   type RunRow,
   refuseStale,
+  remember,
   type TableRow,
   wait,
   withTable,
@@ -78,8 +80,13 @@ export async function patiently<R>(
       await declareLost(deps, row);
       throw ApplicationFailure.create({ type: 'SNAPSHOT_LOST', message: error.message, nextRetryDelay: '100ms' });
     }
-    if (error.retryable) await wait(deps, run, row, error);
-    throw error;
+    if (error.retryable) {
+      await wait(deps, run, row, error);
+      throw error;
+    }
+    const located = inTable(error, row);
+    await remember(deps.db, row, located);
+    throw located;
   }
 }
 

@@ -1,4 +1,4 @@
-import { sleep } from '@temporalio/activity';
+import { activityInfo, sleep } from '@temporalio/activity';
 import { and, asc, eq, gte, inArray, sql } from 'drizzle-orm';
 import type { Target } from '../connectors/contract.ts';
 import { runs, runTables, type TableStatus } from '../db/schema.ts';
@@ -53,7 +53,11 @@ async function waitForSnapshot(deps: Deps, { runId }: RunRef, signal: AbortSigna
   signal.throwIfAborted();
 }
 
+/** A target that does not answer is waited for about a minute; then its tables fail, and the others go on. */
+const patientAttempts = 8;
+
 async function decide(deps: Deps, run: RunRow): Promise<PlannedTable[]> {
+  const impatient = activityInfo().attempt >= patientAttempts;
   await using source = await borrowSource(deps, run);
   await using stack = new AsyncDisposableStack();
   const opened = await Promise.all(
@@ -63,6 +67,7 @@ async function decide(deps: Deps, run: RunRow): Promise<PlannedTable[]> {
           const target = stack.use(await borrowTarget(deps, run, alias));
           return [alias, { target: target.it, use }];
         } catch (error) {
+          if (ours(error).retryable && !impatient) throw error;
           return [alias, ours(error)];
         }
       },
@@ -78,6 +83,7 @@ async function decide(deps: Deps, run: RunRow): Promise<PlannedTable[]> {
     run: run.id,
     snapshotDate: (run.snapshotDate ?? new Date()).toISOString(),
     chunkBytes: deps.config.chunkBytes,
+    impatient,
   });
 }
 

@@ -103,6 +103,7 @@ async function planOnly(deps: Deps, request: Extract<ProbeRequest, { kind: 'plan
     run: crypto.randomUUID(),
     snapshotDate: new Date().toISOString(),
     chunkBytes: deps.config.chunkBytes,
+    impatient: true,
   });
   return {
     job: document.name,

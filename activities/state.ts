@@ -1,5 +1,5 @@
 import { ApplicationFailure } from '@temporalio/common';
-import { and, desc, eq, isNull, sql } from 'drizzle-orm';
+import { and, desc, eq, inArray, isNull, sql } from 'drizzle-orm';
 import type { Counts, SnapshotRef, Source, Target, Work } from '../connectors/contract.ts';
 import { appendEvent } from '../db/events.ts';
 import type { Executor } from '../db/open.ts';
@@ -173,7 +173,7 @@ export async function wait(deps: Deps, run: RunRow, row: TableRow, error: Godwit
       ordinal: row.ordinal,
       level: 'warn',
       kind,
-      message: `${row.sourceName}: ${error.message}`,
+      message: naming(row.sourceName, error.message),
     });
   }
   const lasted = (Date.now() - Date.parse(since)) / 1000;
@@ -199,7 +199,7 @@ export async function markFailed(db: Executor, ref: TableRef, error: GodwitError
     .returning({ ordinal: runTables.ordinal, name: runTables.sourceName });
   const [row] = changed;
   if (!row) return false;
-  const message = `${row.name}: ${error.message}`;
+  const message = naming(row.name, error.message);
   await note(db, {
     runId: ref.runId,
     ordinal: ref.ordinal,
@@ -209,6 +209,26 @@ export async function markFailed(db: Executor, ref: TableRef, error: GodwitError
     data: { code: error.code },
   });
   return true;
+}
+
+/** A sentence that says which table, once. */
+const naming = (table: string, message: string): string => (message.includes(table) ? message : `${table}: ${message}`);
+
+/** A connector that met the server's words alone does not know whose chunk it was. */
+export const inTable = (error: GodwitError, { sourceName, target }: TableRow): GodwitError =>
+  new GodwitError(error.code, naming(sourceName, error.message), {
+    table: sourceName,
+    target,
+    ...error.where,
+    cause: error.cause,
+  });
+
+/** Where a permanent failure happened; only code and sentence travel through Temporal to `failTable`. */
+export async function remember(db: Executor, row: TableRow, error: GodwitError): Promise<void> {
+  await db
+    .update(runTables)
+    .set({ failure: storedFailure(error), updatedAt: new Date() })
+    .where(and(theTable(row), inArray(runTables.status, ['queued', 'running', 'waiting'])));
 }
 
 export const knownCode = (code: string, message: string): GodwitError =>

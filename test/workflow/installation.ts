@@ -5,6 +5,10 @@ import { join } from 'node:path';
 import { Client, Connection } from '@temporalio/client';
 import pg from 'pg';
 import { pino } from 'pino';
+import type { Deps } from '../../activities/deps.ts';
+import { Endpoints } from '../../activities/endpoints.ts';
+import { createActivities } from '../../activities/index.ts';
+import { createOpeners } from '../../activities/openers.ts';
 import { readConfig } from '../../config.ts';
 import { applyJob } from '../../db/jobs.ts';
 import { Database } from '../../db/open.ts';
@@ -17,12 +21,12 @@ import { startWorker } from '../../worker/run.ts';
 import { queuesOf, type RunResult, workflowIds } from '../../workflows/messages.ts';
 import { createDatabase, sharedTemporal } from '../servers/shared.ts';
 
-export async function install(settings: Readonly<Record<string, string>> = {}) {
+export async function install(settings: Readonly<Record<string, string>> = {}, own?: { readonly address: string }) {
   const stack = new AsyncDisposableStack();
   const home = await mkdtemp(join(tmpdir(), 'godwit-test-'));
   stack.defer(() => rm(home, { recursive: true, force: true }));
   const metadata = stack.use(await createDatabase());
-  const { address } = await sharedTemporal();
+  const { address } = own ?? (await sharedTemporal());
   const config = readConfig({
     GODWIT_HOME: home,
     DATABASE_URL: metadata.url,
@@ -65,7 +69,36 @@ export async function install(settings: Readonly<Record<string, string>> = {}) {
   };
   /** `retry` of a closed run. */
   const again = async (runId: string) => start(await reopenRun(database.db, { runId }));
+  /** Activities without a worker, for one that is looked at alone. */
+  const activities = async () => {
+    const sealer = createSealer(keyring);
+    const openers = createOpeners({ db: database.db, sealer, config });
+    const stopping = new AbortController();
+    const endpoints = stack.use(new Endpoints(openers, 50));
+    const deps: Deps = {
+      db: database.db,
+      sealer,
+      installation: await database.installation(),
+      openers,
+      endpoints,
+      config,
+      client,
+      stopping: stopping.signal,
+      keepers: new Map(),
+      duckdb: {},
+    };
+    stack.defer(async () => (await deps.duckdb.opened)?.[Symbol.asyncDispose]());
+    return { deps, stopping, activities: createActivities(deps) };
+  };
+  /** A run's row without a workflow. */
+  const row = async (mapping: object) => {
+    const { job } = await applyJob(database.db, createSealer(keyring), { parsed: parseMapping(mapping) });
+    const workflowId = (name: string, number: number) => `${prefix}/${workflowIds.run(name, number)}`;
+    return (await createRun(database.db, { jobId: job.id, workflowId, trigger: 'test', allowActive: true })).run;
+  };
   return {
+    activities,
+    row,
     home,
     config,
     database,

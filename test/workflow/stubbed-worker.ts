@@ -4,7 +4,7 @@ import type { Activities } from '../../activities/contract.ts';
 import { queuesOf } from '../../workflows/messages.ts';
 
 let bundled: Promise<{ code: string }> | undefined;
-const quiet = { info() {}, debug() {}, trace() {}, warn() {}, error: console.error, log() {} };
+export const quiet = { info() {}, debug() {}, trace() {}, warn() {}, error: console.error, log() {} };
 export const testBundle = () => {
   bundled ??= bundleWorkflowCode({
     workflowsPath: new URL('../../workflows/index.ts', import.meta.url).pathname,
