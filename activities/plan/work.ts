@@ -47,8 +47,8 @@ export function planWork(input: WorkInput): PlannedWork {
 
   const key = targetKey(input, columns);
   const partition = renamedPartition(entry);
-  if (partition && target.system === 'files') partitionOf({ columns, partition });
-  else if (partition) notes.push('partition_col: PostgreSQL targets are not partitioned by this version');
+  if (partition && target.formats.includes(fileFormat(use))) partitionOf({ columns, partition });
+  else if (partition) notes.push('partition_col makes folders of files; this target is not partitioned by it');
   const lane = chooseLane({ source, table, target, columns, use });
   if (key.length === 0 && entry.mode === 'replace') {
     notes.push('no key: the table is one chunk in one snapshot and starts again when that is lost');
@@ -130,7 +130,7 @@ function choose(table: Table, entry: TableEntry, target: Target, format: Format 
 }
 
 function planColumn(input: WorkInput, column: Table['columns'][number], fit: Fit, notes: string[]): PlanColumn {
-  const { entry, table, target } = input;
+  const { entry, table } = input;
   const misfit = entry.onMisfit[column.name] ?? entry.onMisfit['*'] ?? 'stop';
   const settled = fit.fit === 'checked' && misfit === 'text' ? asText(input, column) : fit;
   if (settled.fit === 'refused') {
@@ -225,6 +225,8 @@ type LaneInput = {
 };
 type LaneChoice = { readonly lane: Lane; readonly read: Format; readonly write: Format; readonly why: string };
 
+const fileFormat = (use: TargetUse) => use.format ?? 'parquet';
+
 /** The cheapest path from what the source offers to what the target takes (design, section 4). */
 export function chooseLane({ source, table, target, columns, use }: LaneInput): LaneChoice {
   const reading = columns.flatMap((column) => (column.from === undefined ? [] : [column.from]));
@@ -235,7 +237,7 @@ export function chooseLane({ source, table, target, columns, use }: LaneInput): 
   if (exact !== undefined) {
     return { lane: 'direct', read: exact, write: exact, why: `both sides speak ${exact}; no byte is changed` };
   }
-  const file = use.format ?? 'parquet';
+  const file = fileFormat(use);
   if (target.formats.includes(file)) {
     const aside = columns.find((column) => column.fit === 'checked' && column.misfit === 'quarantine');
     if (aside) {
