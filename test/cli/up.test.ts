@@ -244,7 +244,9 @@ describe.skipIf(noServers)('godwit up', () => {
   });
 
   it('does not listen beyond loopback without a token', async () => {
-    const { code, err } = await godwit(['up'], environment(newHome().path, { HOST: '0.0.0.0', PORT: '0' }));
+    const other = newHome();
+    const { code, err } = await godwit(['up'], environment(other.path, { HOST: '0.0.0.0', PORT: '0' }));
+    other.remove();
     expect(err).toContain('TOKEN_REQUIRED');
     expect(code).toBe(1);
   });

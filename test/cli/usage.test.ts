@@ -16,16 +16,19 @@ const env = environment(home.path, { GODWIT_URL: 'http://127.0.0.1:9' });
 
 describe('the command line', () => {
   it('helps within a blink', async () => {
-    const times: number[] = [];
-    for (let i = 0; i < 5; i++) {
+    // 140 ms on a quiet machine, against 40 ms of Node alone; as a ratio it holds on a busy one too.
+    const timed = async (run: () => Promise<unknown>) => {
       const began = performance.now();
-      const { code, out } = await godwit(['--help'], env);
-      times.push(performance.now() - began);
-      expect(code).toBe(0);
-      expect(out).toContain('godwit run shop.yaml');
+      await run();
+      return performance.now() - began;
+    };
+    const help: number[] = [];
+    const bare: number[] = [];
+    for (let i = 0; i < 5; i++) {
+      bare.push(await timed(() => promisify(execFile)(process.execPath, ['-e', '0'])));
+      help.push(await timed(async () => expect((await godwit(['--help'], env)).out).toContain('godwit run shop.yaml')));
     }
-    // 150 ms on a quiet machine; the best of five, doubled, on one that runs tests.
-    expect(Math.min(...times)).toBeLessThan(300);
+    expect(Math.min(...help) / Math.min(...bare)).toBeLessThan(6);
   });
 
   it.each([
