@@ -61,5 +61,3 @@ export async function performing<R>(deps: Deps, work: (signal: AbortSignal) => P
     clearInterval(beat);
   }
 }
-
-export const codeOf = (error: unknown): ErrorCode => ours(error).code;

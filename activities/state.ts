@@ -1,6 +1,6 @@
 import { ApplicationFailure } from '@temporalio/common';
 import { and, desc, eq, inArray, isNull, sql } from 'drizzle-orm';
-import type { Counts, SnapshotRef, Source, Target, Work } from '../connectors/contract.ts';
+import type { SnapshotRef, Source, Target, Work } from '../connectors/contract.ts';
 import { appendEvent } from '../db/events.ts';
 import type { Executor } from '../db/open.ts';
 import { chunks, jobs, runs, runTables, snapshots, type TableOptions, type TableStatus } from '../db/schema.ts';
@@ -124,8 +124,6 @@ export async function snapshotOf(db: Executor, row: TableRow): Promise<SnapshotR
     .where(and(eq(snapshots.runId, row.runId), eq(snapshots.generation, row.snapshot)));
   return !found || found.lostAt ? 'lost' : refOf(found);
 }
-
-export const noCounts: Counts = { read: 0, written: 0, filtered: 0, quarantined: 0, bytes: 0 };
 
 /** Totals of the table from its durable chunks: idempotent, whatever was counted before. Clears what it waited for. */
 export async function recount(db: Executor, ref: GenerationRef): Promise<void> {

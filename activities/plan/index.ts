@@ -51,14 +51,18 @@ export type PlanInput = {
   readonly snapshotDate: string;
   /** Aimed-at bytes of a chunk: what is smaller goes in one. */
   readonly chunkBytes: number;
+  /** A transient failure of one target fails its tables. Absent: it is thrown, and the plan tried again. */
+  readonly impatient?: boolean;
 };
 
 /**
  * The whole plan: big tables first, failures last. One bad table never spoils the others: its failure stands in its place.
  * A failure of the source itself (login, host) is thrown.
  */
-export async function planRun(input: PlanInput): Promise<PlannedTable[]> {
-  const { document, source, targets } = input;
+export async function planRun(given: PlanInput): Promise<PlannedTable[]> {
+  const { document, source } = given;
+  const targets = new Map(given.targets);
+  const input = { ...given, targets };
   const wanted = await expand({
     entries: document.tables,
     targets: [...targets.keys()],
@@ -69,13 +73,18 @@ export async function planRun(input: PlanInput): Promise<PlannedTable[]> {
   const sourceIdentity = await source.identity();
   const same = new Set<string>();
   for (const [name, opened] of targets) {
-    if (!(opened instanceof Error) && (await opened.target.identity()) === sourceIdentity) same.add(name);
+    if (opened instanceof Error) continue;
+    try {
+      if ((await opened.target.identity()) === sourceIdentity) same.add(name);
+    } catch (error) {
+      targets.set(name, ofTarget(input, error));
+    }
   }
 
   const drafts = wanted.map((want) => draft(input, want, tables.get(tableText(want.name))));
   refuseCollisions(drafts);
   for (const one of drafts) if (one.planned && same.has(one.want.target)) refuseSamePlace(one);
-  await Promise.all([...targets].map(([name, opened]) => refuseByTarget(drafts, name, opened)));
+  await Promise.all([...targets].map(([name, opened]) => refuseByTarget(input, drafts, name, opened)));
 
   const sorted = drafts
     .map((one) => ({
@@ -85,6 +94,13 @@ export async function planRun(input: PlanInput): Promise<PlannedTable[]> {
     .sort((a, b) => size(b) - size(a));
   const numbers = components(sorted.map((one) => (one.failure ? undefined : one.planned?.work)));
   return sorted.map((one, i) => finished(one, i + 1, numbers[i] as number, input));
+}
+
+/** What a target said no with; one that only does not answer just now is asked again with the whole plan. */
+function ofTarget({ impatient }: PlanInput, thrown: unknown): GodwitError {
+  const error = asGodwitError(thrown);
+  if (error.retryable && !impatient) throw error;
+  return error;
 }
 
 type Draft = {
@@ -162,7 +178,12 @@ function refuseSamePlace(one: Draft) {
   one.failure ??= new GodwitError('SAME_DATABASE', sentence, { table: tableText(work.name), target: work.target });
 }
 
-async function refuseByTarget(drafts: Draft[], name: string, opened: { target: Target } | Error | undefined) {
+async function refuseByTarget(
+  input: PlanInput,
+  drafts: Draft[],
+  name: string,
+  opened: { target: Target } | Error | undefined,
+) {
   if (opened === undefined || opened instanceof Error) return;
   for (const one of drafts) {
     if (one.want.target !== name || !one.planned || one.failure) continue;
@@ -176,7 +197,7 @@ async function refuseByTarget(drafts: Draft[], name: string, opened: { target: T
         target: name,
       });
     } catch (error) {
-      one.failure = asGodwitError(error);
+      one.failure = ofTarget(input, error);
     }
   }
 }

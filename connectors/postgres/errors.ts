@@ -80,9 +80,23 @@ export function translate(error: unknown, where: Where = {}): GodwitError {
   const errno = number !== undefined && /^E[A-Z_]+$/.test(number) && !number.startsWith('ERR_');
   if (errno || driverEnded.has(text)) {
     const kind = (number && byErrno[number]) || 'CONNECTION_FAILED';
+    const { hostname } = error as { hostname?: unknown };
+    if (kind === 'UNKNOWN_HOST' && typeof hostname === 'string') {
+      return new GodwitError(kind, `The host name ${hostname} cannot be resolved.`, { ...where, native: number });
+    }
     return new GodwitError(kind, `The connection to PostgreSQL failed: ${text}`, { ...where, native: number });
   }
   return new GodwitError('INTERNAL', text, { ...where, cause: error });
+}
+
+/** A failure to connect says to which server: a reader has several. */
+export function atServer(
+  error: unknown,
+  { host, port, database }: { host: string; port: number; database: string },
+): unknown {
+  if (!(error instanceof GodwitError) || error.code === 'UNKNOWN_HOST' || error.message.includes(host)) return error;
+  const message = `${error.message.replace(/\.$/, '')} (${host}:${port}, database ${database}).`;
+  return new GodwitError(error.code, message, { ...error.where, cause: error.cause });
 }
 
 /** The SQLSTATE of a server error, before or after translation. */

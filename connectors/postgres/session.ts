@@ -4,7 +4,7 @@
  */
 import pg from 'pg';
 import { GodwitError, type Where } from '../../errors.ts';
-import { sqlstate, translate } from './errors.ts';
+import { atServer, sqlstate, translate } from './errors.ts';
 import type { PostgresAddress } from './settings.ts';
 import { literal } from './sql.ts';
 
@@ -122,7 +122,7 @@ async function connect(address: PostgresAddress, ssl: Tls, options: SessionOptio
   } catch (error) {
     signal?.removeEventListener('abort', destroy);
     destroy();
-    throw fail(error);
+    throw signal?.aborted ? signal.reason : atServer(translate(error, where), address);
   }
   return {
     client,

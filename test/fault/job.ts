@@ -116,6 +116,12 @@ export const runTables = (at: Installation, id: string): Promise<RunTable[]> =>
 export const chunksDone = async (at: Installation, id: string): Promise<number> =>
   (await runTables(at, id)).reduce((sum, table) => sum + table.chunks_done, 0);
 
+/** All tables have succeeded: there is nothing left to disturb. */
+export async function nothingLeft(at: Installation, id: string): Promise<boolean> {
+  const tables = await runTables(at, id).catch(() => []);
+  return tables.length > 0 && tables.every((table) => table.status === 'succeeded');
+}
+
 const closed = ['succeeded', 'partial', 'failed', 'canceled', 'skipped'];
 
 /** Waits until the run is over; after `seconds` an error that says where it stands. */

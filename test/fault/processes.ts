@@ -18,7 +18,7 @@ export type Workers = AsyncDisposable & {
   arm(point: FaultPoint, signal: NodeJS.Signals): void;
   /** Is it still waiting for somebody to come by? */
   armed(point: FaultPoint): boolean;
-  /** Who took it, once it was reached. */
+  /** Who took it last. */
   taker(point: FaultPoint): number | undefined;
   disarm(): void;
   /** No named point and no random signal meets this one (the one that keeps a run's snapshot); undefined = none is spared. */
@@ -118,8 +118,10 @@ export async function startWorkers(options: WorkersOptions): Promise<Workers> {
     arm: (point, signal) => writeFileSync(join(faults, point), signal),
     armed: (point) => existsSync(join(faults, point)),
     taker: (point) => {
-      const [name] = takers(point);
-      return name === undefined ? undefined : Number(name.slice(point.length).split('.')[2]);
+      // point.taken.<pid>.<clock>: the latest.
+      const taken = takers(point).map((name) => name.slice(point.length + 1).split('.'));
+      const [latest] = taken.sort((a, b) => Number(b[2]) - Number(a[2]));
+      return latest && Number(latest[1]);
     },
     disarm() {
       for (const name of readdirSync(faults)) if (!name.includes('.taken.')) rmSync(join(faults, name));

@@ -35,7 +35,7 @@ export async function staleWriter(
     await until('another worker moved the chunk', 120, async () =>
       (await runTables(here, run.id)).every((table) => table.chunks_done >= 1),
     );
-    here.workers.signal('SIGCONT', stopped);
+    expect(here.workers.signal('SIGCONT', stopped), 'the stopped worker is there').toBe(stopped);
     const end = await over(here, run.id, 120);
     expect(end.status, await story(here, run.id)).toBe('succeeded');
     return { verdict: await verify(here, shop, run, copies), shop, run: run.id };

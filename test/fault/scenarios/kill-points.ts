@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import type { FaultPoint } from '../../../faults.ts';
 import type { Installation } from '../installation.ts';
-import { apply, newShop, over, runTables, start, story, until } from '../job.ts';
+import { apply, newShop, nothingLeft, over, runTables, start, story, until } from '../job.ts';
 import { keeperOf } from '../keeper.ts';
 import { copySnapshots } from '../oracle.ts';
 import { both, lakeOf } from '../targets.ts';
@@ -67,15 +67,14 @@ export function randomKills(at: () => Installation, kills: number): void {
     await using writer = startWriter(shop.source, random.fork('writer'));
     await apply(here, both(here, shop));
     const before = here.workers.kills;
-    here.sourceProxy.delay(40);
+    here.sourceProxy.delay(150);
     const run = await start(here, shop.name);
     await using copies = copySnapshots(here.metadata.url, shop.source, run.id);
     try {
       let late = false;
       for (let killed = 0; killed < kills; ) {
         await sleep(random.between(50, 2_500));
-        const open = (await runTables(here, run.id)).some((table) => table.status !== 'succeeded');
-        if (!open && killed > 0) {
+        if (await nothingLeft(here, run.id)) {
           late = true;
           break;
         }

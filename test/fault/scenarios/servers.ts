@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import type { Installation } from '../installation.ts';
-import { apply, chunksDone, newShop, over, runTables, start, story, until } from '../job.ts';
+import { apply, chunksDone, newShop, nothingLeft, over, runTables, start, story, until } from '../job.ts';
 import { copySnapshots, query } from '../oracle.ts';
 import { both, lakeOf } from '../targets.ts';
 import { report, verify } from '../verify.ts';
@@ -48,7 +48,7 @@ export function serverFaults(at: () => Installation): void {
     const shop = await newShop(here, 'servers');
     await using writer = startWriter(shop.source, random.fork('writer'));
     await apply(here, both(here, shop));
-    here.sourceProxy.delay(50);
+    here.sourceProxy.delay(150);
     const run = await start(here, shop.name);
     await using copies = copySnapshots(here.metadata.url, shop.source, run.id);
     try {
@@ -56,7 +56,7 @@ export function serverFaults(at: () => Installation): void {
       let made = 0;
       for (const fault of faults) {
         await sleep(random.between(300, 1_500));
-        if ((await runTables(here, run.id)).every((table) => table.status === 'succeeded')) break;
+        if (await nothingLeft(here, run.id)) break;
         await fault.make(here, shop.name);
         made++;
       }

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import type { Installation } from '../installation.ts';
-import { apply, newShop, over, runTables, start, story } from '../job.ts';
+import { apply, newShop, nothingLeft, over, start, story } from '../job.ts';
 import { copySnapshots } from '../oracle.ts';
 import { both, lakeOf } from '../targets.ts';
 import { report, verify } from '../verify.ts';
@@ -15,7 +15,7 @@ export function signals(at: () => Installation): void {
     const shop = await newShop(here, 'signals');
     await using writer = startWriter(shop.source, random.fork('writer'));
     await apply(here, both(here, shop));
-    here.sourceProxy.delay(60);
+    here.sourceProxy.delay(150);
     const run = await start(here, shop.name);
     await using copies = copySnapshots(here.metadata.url, shop.source, run.id);
     let asleep: number | undefined;
@@ -28,7 +28,7 @@ export function signals(at: () => Installation): void {
         await sleep(random.between(1_500, 4_000));
         const awake = here.workers.pids().filter((pid) => pid !== asleep);
         if (here.workers.signal('SIGTERM', random.pick(awake)) !== undefined) terms++;
-        if ((await runTables(here, run.id)).every((table) => table.status === 'succeeded')) break;
+        if (await nothingLeft(here, run.id)) break;
       }
       here.workers.signal('SIGCONT', asleep);
       here.sourceProxy.delay(0);
