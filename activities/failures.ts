@@ -2,7 +2,7 @@ import { activityInfo, Context, cancellationSignal, heartbeat } from '@temporali
 import { ApplicationFailure, CancelledFailure, TemporalFailure } from '@temporalio/common';
 import { databaseError } from '../db/open.ts';
 import type { Failure } from '../db/schema.ts';
-import { asGodwitError, codes, type ErrorCode, type GodwitError } from '../errors.ts';
+import { asGodwitError, codes, type GodwitError } from '../errors.ts';
 import type { Deps } from './deps.ts';
 
 /** Anything unforeseen is tried again this often, then it is a failure like others. */
