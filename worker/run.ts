@@ -11,7 +11,7 @@ import { GodwitError } from '../errors.ts';
 import { createDataConverter } from '../secrets/converter.ts';
 import { openKeyring } from '../secrets/keyring.ts';
 import { createSealer } from '../secrets/seal.ts';
-import { sweepSpool, sweepSpool } from '../transforms/spool.ts';
+import { sweepSpool } from '../transforms/spool.ts';
 import { queuesOf } from '../workflows/messages.ts';
 import { workflowBundle } from './bundle.ts';
 import { tidy } from './janitor.ts';
@@ -72,8 +72,6 @@ export async function startWorker(config: Config, wishes: WorkerWishes = {}): Pr
   };
   stack.defer(async () => (await deps.duckdb.opened?.catch(() => undefined))?.[Symbol.asyncDispose]());
   await registerSearchAttributes(temporal);
-  // What killed processes of this machine left behind.
-  await sweepSpool(config.spool);
 
   const common = {
     connection: temporal.connection,
