@@ -147,7 +147,12 @@ export async function startProxy({ host = '127.0.0.1', port }: ProxyOptions): Pr
 function drained(socket: Socket): Promise<void> {
   return new Promise((resolve) => {
     if (socket.destroyed || !socket.writableNeedDrain) return resolve();
-    socket.once('drain', resolve);
-    socket.once('close', resolve);
+    const end = () => {
+      socket.off('drain', end);
+      socket.off('close', end);
+      resolve();
+    };
+    socket.on('drain', end);
+    socket.on('close', end);
   });
 }
