@@ -28,7 +28,8 @@ export function parserOf(type: LogicalType, delimiter = ','): Parse {
       return (text) => calendar(text, type.kind === 'timestamptz');
     case 'array': {
       const element = parserOf(innermost(type), delimiter);
-      return (text) => parseArray(text, element, delimiter);
+      // Bounds other than from 1 have no canonical form: such a value stays the server's text, which loses nothing.
+      return (text) => (text.startsWith('[') ? text : parseArray(text, element, delimiter));
     }
     default:
       return same;
@@ -59,9 +60,9 @@ function calendar(text: string, zoned: boolean): string {
 /** Sessions run in UTC, so the zone is always `+00`. */
 const utc = (time: string): string => `${time.slice(0, -3)}Z`;
 
-/** `{1,NULL,"a,\"b"}`, any depth, with or without bounds (`[0:1]={…}`: these are lost). */
+/** `{1,NULL,"a,\"b"}`, any depth. */
 export function parseArray(text: string, element: Parse, delimiter: string): Value[] {
-  let at = text.startsWith('[') ? text.indexOf('=') + 1 : 0;
+  let at = 0;
   const list = (): Value[] => {
     const values: Value[] = [];
     at++; // {

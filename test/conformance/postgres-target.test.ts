@@ -254,7 +254,7 @@ function fromPostgres(version: number | undefined) {
       FROM pg_sequences WHERE schemaname = 'nasty' ORDER BY 1`,
     comments: `SELECT format('%s %s %s', c.relname, objsubid, description) AS x FROM pg_description d JOIN pg_class c ON c.oid = d.objoid
       JOIN pg_namespace n ON n.oid = c.relnamespace WHERE d.classoid = 'pg_class'::regclass AND ${mine} ORDER BY 1`,
-    types: `SELECT t.typname || ' ' || t.typtype AS x FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
+    types: `SELECT t.typname || ' ' || t.typtype::text AS x FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
       WHERE n.nspname = 'nasty' AND typtype IN ('e', 'd', 'r') ORDER BY 1`,
   };
 
@@ -282,7 +282,7 @@ function fromPostgres(version: number | undefined) {
       SELECT format('view %s %s %s', c.oid::regclass, c.reloptions, pg_get_viewdef(c.oid)) AS x FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'mine' AND c.relkind = 'v'
       UNION ALL SELECT format('acl %s %s', c.oid::regclass, (SELECT array_agg(i::text ORDER BY i::text) FROM unnest(c.relacl) i)) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname IN ('mine', 'nasty') AND c.relkind IN ('r', 'v') AND c.relacl IS NOT NULL
       UNION ALL SELECT format('column acl %s %s', attname, attacl) FROM pg_attribute WHERE attrelid = 'nasty.many'::regclass AND attacl IS NOT NULL
-      UNION ALL SELECT pg_get_triggerdef(oid) || tgenabled FROM pg_trigger WHERE tgrelid = 'nasty.many'::regclass AND NOT tgisinternal
+      UNION ALL SELECT pg_get_triggerdef(oid) || tgenabled::text FROM pg_trigger WHERE tgrelid = 'nasty.many'::regclass AND NOT tgisinternal
       UNION ALL SELECT format('policy %s %s %s', polname, polcmd, pg_get_expr(polqual, polrelid)) FROM pg_policy
       UNION ALL SELECT format('security %s', relrowsecurity) FROM pg_class WHERE oid = 'nasty.many'::regclass
       UNION ALL SELECT pg_get_statisticsobjdef(oid) FROM pg_statistic_ext
@@ -610,7 +610,7 @@ function fromPostgres(version: number | undefined) {
       const work = dump(4);
       const other = { ...work, columns: work.columns.filter((one) => one.name !== 'at') };
       expect(await target.refusals(other)).toEqual([]);
-      await b.query('ALTER TABLE lake."Many" ALTER amount TYPE text; ALTER TABLE lake."Many" DROP ref');
+      await b.query('ALTER TABLE lake."Many" ALTER amount TYPE text; ALTER TABLE lake."Many" DROP ref CASCADE');
       const refused = await target.refusals(work);
       expect(refused.map((error) => error.code)).toEqual(['TARGET_DIFFERS']);
       expect(refused[0]?.message).toContain('amount is text there and numeric(12,2) at the source; ref is not there');

@@ -69,10 +69,13 @@ export class Ledger {
     this.#pool = pool;
   }
 
-  /** Is there one already? Never makes it: planning writes nothing. */
+  /** Is there one this login may read? Never makes it: planning writes nothing. */
   async exists(session: Session): Promise<boolean> {
     if (this.#seen) return true;
-    const [row] = await session.query<{ there: boolean }>(`SELECT to_regclass('_godwit.version') IS NOT NULL AS there`);
+    const [row] = await session.query<{ there: boolean }>(
+      `SELECT coalesce((SELECT has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') FROM pg_class c
+         JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = '_godwit' AND c.relname = 'version'), false) AS there`,
+    );
     this.#seen = row?.there ?? false;
     return this.#seen;
   }

@@ -49,7 +49,9 @@ async function privileges(session: Session, work: Work): Promise<GodwitError[]> 
   }>(
     `SELECT current_database() AS database, current_user AS login, has_database_privilege(current_database(), 'CREATE') AS create,
        (SELECT has_schema_privilege(oid, 'CREATE') AND has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = $1) AS schema,
-       (SELECT has_schema_privilege(oid, 'CREATE') AND has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = '_godwit') AS ledger,
+       (SELECT has_schema_privilege(oid, 'CREATE') AND has_schema_privilege(oid, 'USAGE') AND NOT EXISTS (SELECT FROM pg_class c
+          WHERE c.relnamespace = s.oid AND c.relkind = 'r' AND c.relname IN ('owner', 'work', 'chunk') AND NOT has_table_privilege(c.oid, 'UPDATE'))
+        FROM pg_namespace s WHERE nspname = '_godwit') AS ledger,
        (SELECT pg_has_role(c.relowner, 'USAGE') FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE n.nspname = $1 AND c.relname = $2) AS owns`,
     [work.name.schema, work.name.name],

@@ -155,10 +155,41 @@ async function moveOver(session: Session, work: Work, replaces: boolean): Promis
     `SELECT attname AS name FROM pg_attribute WHERE attrelid = $1::regclass AND attnum > 0 AND NOT attisdropped`,
     [table],
   );
+  if (session.version >= 18) await nameNotNulls(session, work);
   const columns = layout(work).filter((column) => present.some((one) => one.name === column.name));
   for (const statement of renames(table, columns)) await session.query(statement);
   if (!replaces) await defaultGrants(session, work);
   return notes;
+}
+
+/** Since 18 NOT NULL is a constraint with a name: the one the server would have given it in this table. */
+async function nameNotNulls(session: Session, work: Work): Promise<void> {
+  const table = tableIdent(work.name);
+  const found = await session.query<{ name: string; column: string }>(
+    `SELECT k.conname AS name, a.attname AS column FROM pg_constraint k JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = k.conkey[1]
+     WHERE k.conrelid = $1::regclass AND k.contype = 'n' AND starts_with(k.conname, $2)`,
+    [table, stagingOf(work).name],
+  );
+  const finals = new Map(layout(work).map((column) => [column.name, column.final]));
+  const given = new Set<string>();
+  const statements = found.flatMap(({ name, column }) => {
+    const to = objectName(work.name.name, finals.get(column) ?? column, 'not_null');
+    if (given.has(to)) return [];
+    given.add(to);
+    return [`ALTER TABLE ${table} RENAME CONSTRAINT ${ident(name)} TO ${ident(to)}`];
+  });
+  if (statements.length > 0) await session.query(statements.join('; '));
+}
+
+/** As PostgreSQL makes a name of two and an ending: the longer one is cut first. */
+function objectName(table: string, column: string, ending: string): string {
+  let one = table;
+  let two = column;
+  while (Buffer.byteLength(`${one}_${two}_${ending}`) > 63) {
+    if (Buffer.byteLength(one) > Buffer.byteLength(two)) one = [...one].slice(0, -1).join('');
+    else two = [...two].slice(0, -1).join('');
+  }
+  return `${one}_${two}_${ending}`;
 }
 
 const free = (name: string, taken: ReadonlySet<string>): string => {
