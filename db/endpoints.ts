@@ -1,4 +1,4 @@
-/** Sources and targets alike: a connection plus what is specific. `sources.ts` and `targets.ts` name them for callers. */
+/** Sources and targets alike: a connection plus what is specific. */
 import { and, asc, eq, gt, isNull } from 'drizzle-orm';
 import { GodwitError } from '../errors.ts';
 import type { Sealer } from '../secrets/seal.ts';

@@ -52,10 +52,6 @@ export async function answerProbe(db: Executor, id: string, answer: ProbeAnswer)
   await db.update(probes).set({ answer }).where(eq(probes.id, id));
 }
 
-export async function removeProbe(db: Executor, id: string): Promise<void> {
-  await db.delete(probes).where(eq(probes.id, id));
-}
-
 /** For the janitor. */
 export async function sweepProbes(db: Executor, olderThan: Date): Promise<void> {
   await db.delete(probes).where(lt(probes.createdAt, olderThan));

@@ -2,6 +2,7 @@ import { and, asc, eq, gt, gte, inArray, sql } from 'drizzle-orm';
 import { GodwitError } from '../errors.ts';
 import type { Executor } from './open.ts';
 import { type Page, type PageWish, pageOf, readCursor } from './paging.ts';
+import { prepared } from './prepared.ts';
 import { chunks, runTables, type TableStatus } from './schema.ts';
 
 /** What people look at: no plan, no options. */
@@ -45,6 +46,17 @@ export type RunTableWish = PageWish & { readonly runId: string; readonly statuse
 /** In the order of the plan. */
 export async function listRunTables(db: Executor, wish: RunTableWish): Promise<Page<RunTable>> {
   const { runId, statuses, limit, cursor } = wish;
+  if (cursor === undefined && (statuses === undefined || statuses.length === 0)) {
+    // The page everybody who watches asks for.
+    const query = prepared(db, 'godwit_run_tables', (name) =>
+      select(db)
+        .where(eq(runTables.runId, sql.placeholder('runId')))
+        .orderBy(asc(runTables.ordinal))
+        .limit(sql.placeholder('limit'))
+        .prepare(name),
+    );
+    return pageOf(await query.execute({ runId, limit: limit + 1 }), limit, (row) => [row.ordinal]);
+  }
   const rows = await select(db)
     .where(
       and(

@@ -3,6 +3,7 @@ import { GodwitError } from '../errors.ts';
 import type { JobDocument } from '../mapping/document.ts';
 import type { Executor } from './open.ts';
 import { type Page, type PageWish, pageOf, readCursor } from './paging.ts';
+import { prepared } from './prepared.ts';
 import { type Failure, jobDocuments, jobs, type RunStatus, runs, runTables } from './schema.ts';
 import { activeStatuses, isActive } from './status.ts';
 
@@ -173,11 +174,23 @@ export async function getRunSummary(
   db: Executor,
   by: { readonly id: string } | { readonly job: string; readonly number: number },
 ): Promise<RunSummary> {
-  const [found] = await db
-    .select({ ...summaryColumns, job: jobs.name })
-    .from(runs)
-    .innerJoin(jobs, eq(jobs.id, runs.jobId))
-    .where('id' in by ? eq(runs.id, by.id) : and(eq(jobs.name, by.job), eq(runs.number, by.number)));
+  const select = () =>
+    db
+      .select({ ...summaryColumns, job: jobs.name })
+      .from(runs)
+      .innerJoin(jobs, eq(jobs.id, runs.jobId));
+  const byId = (name: string) =>
+    select()
+      .where(eq(runs.id, sql.placeholder('id')))
+      .prepare(name);
+  const byNumber = (name: string) =>
+    select()
+      .where(and(eq(jobs.name, sql.placeholder('job')), eq(runs.number, sql.placeholder('number'))))
+      .prepare(name);
+  const [found] =
+    'id' in by
+      ? await prepared(db, 'godwit_run_by_id', byId).execute(by)
+      : await prepared(db, 'godwit_run_by_number', byNumber).execute(by);
   if (found) return found;
   if ('id' in by) throw new GodwitError('NOT_FOUND', 'There is no run of that id.', { run: by.id });
   throw new GodwitError('NOT_FOUND', `The job "${by.job}" has no run ${by.number}.`, { run: `${by.job}/${by.number}` });
@@ -233,8 +246,14 @@ export type RunTotals = {
 /** Sums over the tables of each run. */
 export async function totalsOf(db: Executor, runIds: readonly string[]): Promise<ReadonlyMap<string, RunTotals>> {
   if (runIds.length === 0) return new Map();
+  const query = prepared(db, 'godwit_run_totals', (name) => selectTotals(db).prepare(name));
+  const rows = await query.execute({ runIds: `{${runIds.join(',')}}` });
+  return new Map(rows.map(({ runId, ...totals }) => [runId, totals]));
+}
+
+function selectTotals(db: Executor) {
   const number = (value: SQL) => sql<number>`${value}`.mapWith(Number);
-  const rows = await db
+  return db
     .select({
       runId: runTables.runId,
       tables: number(sql`count(*)`),
@@ -251,9 +270,8 @@ export async function totalsOf(db: Executor, runIds: readonly string[]): Promise
       bytes: number(sql`sum(${runTables.bytes})`),
     })
     .from(runTables)
-    .where(inArray(runTables.runId, [...runIds]))
+    .where(sql`${runTables.runId} = ANY (${sql.placeholder('runIds')}::uuid[])`)
     .groupBy(runTables.runId);
-  return new Map(rows.map(({ runId, ...totals }) => [runId, totals]));
 }
 
 /** A start that Temporal refused leaves nothing; false when its workflow has begun after all. */

@@ -11,9 +11,6 @@ export type ReferenceRules = {
   readonly env?: NodeJS.ProcessEnv;
 };
 
-/** Is it `env:NAME` or `file:name` rather than the value itself? */
-export const isReference = (text: string): boolean => /^(env|file):/.test(text);
-
 /**
  * The value behind a reference; a text that is none is the value itself. Only in the worker (decision 29). Throws
  * SECRET_UNRESOLVED naming the reference, never what it holds.
