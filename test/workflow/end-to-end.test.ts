@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { WorkflowFailedError } from '@temporalio/client';
 import { asc, eq } from 'drizzle-orm';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { leases, runs, runTables, snapshots } from '../../db/schema.ts';
+import { leases, quarantine, runs, runTables, snapshots } from '../../db/schema.ts';
 import { cancelUpdate, pauseUpdate, resumeUpdate, stateQuery } from '../../workflows/messages.ts';
 import { createDatabase, missing } from '../servers/shared.ts';
 import { install, query } from './installation.ts';
@@ -101,6 +101,37 @@ describe.skipIf(noServers)('one run, end to end', () => {
       `SELECT contype FROM pg_constraint WHERE connamespace = 'copy'::regnamespace AND contype IN ('p', 'f')`,
     );
     expect(keys.map((key) => key.contype).sort()).toEqual(['f', 'f', 'p', 'p', 'p']);
+  });
+
+  test('one bad row stops its own table only, and is kept sealed; a mapping may set such rows aside', async () => {
+    await using bad = await createDatabase();
+    await query(
+      bad.url,
+      `CREATE TABLE good (id int PRIMARY KEY); INSERT INTO good SELECT generate_series(1, 100);
+       CREATE TABLE old (id int PRIMARY KEY, at date);
+       INSERT INTO old SELECT i, CASE WHEN i = 77 THEN '0044-03-15 BC'::date ELSE '2024-01-01' END FROM generate_series(1, 200) i;
+       ANALYZE;`,
+    );
+    await using godwit = await install();
+    await using _worker = await godwit.work();
+    const mapping = { ...toLake(godwit), source: { source_type: 'pgsql', url: bad.url } };
+    const strict = await godwit.begin(mapping);
+    expect(await strict.result()).toMatchObject({ status: 'partial' });
+    const tables = await tablesOf(godwit, strict.run.id);
+    const old = tables.find((row) => row.sourceName === 'public.old');
+    expect(tables.find((row) => row.sourceName === 'public.good')?.status).toBe('succeeded');
+    expect(old).toMatchObject({ status: 'failed', failure: { code: 'VALUE_REFUSED' } });
+    const [kept] = await godwit.db.select().from(quarantine);
+    expect(kept).toMatchObject({ row: 76, column: 'at', code: 'VALUE_REFUSED' });
+    expect(JSON.stringify([old, kept?.content.toString('latin1'), await strict.handle.fetchHistory()])).not.toContain(
+      '0044',
+    );
+
+    const table = { table_name: 'public.*', mode: 'replace', on_misfit: 'quarantine', max_quarantined: 5 };
+    const lenient = await godwit.begin({ ...mapping, tables: [table] });
+    expect(await lenient.result()).toMatchObject({ status: 'succeeded' });
+    const again = (await tablesOf(godwit, lenient.run.id)).find((row) => row.sourceName === 'public.old');
+    expect(again).toMatchObject({ rowsRead: 200, rowsWritten: 199, rowsQuarantined: 1 });
   });
 
   test('a second start of the same job is skipped while the first one runs', async () => {
