@@ -30,9 +30,13 @@ for (const [kind, some] of [
   ['mixed reads', paths],
   ['run lists', paths.filter((path) => /runs\?|runs$/.test(path))],
 ] as const) {
+  const before = process.threadCpuUsage();
   const { requests, failed, p50, p99, max } = await drive({ url: api.url, paths: some, perSecond, seconds });
+  const { user, system } = process.threadCpuUsage(before);
+  const cpu = ((user + system) / 1000 / requests).toFixed(2);
+  const times = `p50 ${p50} ms, p99 ${p99} ms, max ${max} ms`;
   console.log(
-    `${kind}: ${requests} requests at ${perSecond}/s: p50 ${p50} ms, p99 ${p99} ms, max ${max} ms, ${failed} failed`,
+    `${kind}: ${requests} requests at ${perSecond}/s: ${times}, ${failed} failed; CPU of the API ${cpu} ms each`,
   );
   if (failed > 0 || p99 > 100) process.exitCode = 1;
 }
