@@ -31,21 +31,22 @@ type Claimed = CountRow & {
   started: string | null;
 };
 
-const tries = 20;
+const tries = 5;
 
 /**
- * Raises the epoch, so that an older attempt can commit nothing any more, and ends the older attempt's backend: it may
- * hold locks, and its work is lost anyway. While it holds this very row (its checkpoint is written but not committed) the
- * lock timeout runs out and it is ended by the backend number it left; it may win that race, and then the chunk is done.
+ * Ends an older attempt's backend by the number it left: it may hold locks, this very row too (its checkpoint written but
+ * not committed), and it may still win that race; then the chunk is done. Then raises the epoch, so that the older attempt
+ * can commit nothing any more, by whatever connection.
  */
 export async function claimChunk(pool: SessionPool, work: Work, chunk: Chunk): Promise<Claim> {
   return await pool.use(async (session) => {
     for (let n = 1; ; n++) {
+      await endHolder(session, work, chunk);
       try {
         return await claimOnce(session, work, chunk);
       } catch (error) {
+        // Somebody registered between the two: once more.
         if (sqlstate(error) !== '55P03' || n === tries) throw error;
-        await endHolder(session, work, chunk);
       }
     }
   });

@@ -11,9 +11,8 @@ import { type Session, wireOf } from '../session.ts';
 type CopyConnection = { query(text: string): void; endCopyFrom(): void };
 
 export class CopyIn {
-  /** Rejects as soon as the server or the connection says no; never resolves, needs no catch. */
-  readonly failed: Promise<never>;
-  readonly #fail: (error: unknown) => void;
+  /** Whoever waits just now, told when the server or the connection says no. */
+  #waiting: ((error: unknown) => void) | undefined;
   readonly #ready = Promise.withResolvers<void>();
   readonly #ended = Promise.withResolvers<number>();
   readonly #socket: Socket;
@@ -24,10 +23,7 @@ export class CopyIn {
 
   constructor(session: Session) {
     this.#socket = wireOf(session.client).stream;
-    const { promise, reject } = Promise.withResolvers<never>();
-    this.failed = promise;
-    this.#fail = reject;
-    for (const quiet of [promise, this.#ready.promise, this.#ended.promise]) quiet.catch(() => {});
+    for (const quiet of [this.#ready.promise, this.#ended.promise]) quiet.catch(() => {});
   }
 
   /** Resolves when the server waits for data. Throws what it refuses. */
@@ -37,6 +33,18 @@ export class CopyIn {
     await this.#ready.promise;
   }
 
+  /**
+   * The promise, or the copy's failure if that comes first. Not `Promise.race` with one long promise: that would keep every
+   * value it ever raced with, all batches of a chunk.
+   */
+  or<T>(promise: PromiseLike<T>): Promise<T> {
+    if (this.#error !== undefined) return Promise.reject(this.#error);
+    return new Promise<T>((resolve, reject) => {
+      this.#waiting = reject;
+      promise.then(resolve, reject);
+    });
+  }
+
   /** Passes bytes on as they are: whole CopyData messages or pieces of them. */
   async frames(parts: readonly Uint8Array[]): Promise<void> {
     this.#check();
@@ -44,7 +52,7 @@ export class CopyIn {
     socket.cork();
     for (const part of parts) if (part.length > 0) socket.write(part);
     socket.uncork();
-    if (socket.writableNeedDrain) await Promise.race([this.#drained(), this.failed]);
+    if (socket.writableNeedDrain) await this.#drained();
   }
 
   /** Wraps bytes of the stream, cut anywhere, into CopyData messages. */
@@ -86,7 +94,7 @@ export class CopyIn {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#socket.once('drain', resolve);
     try {
-      await Promise.race([promise, this.failed]);
+      await this.or(promise);
     } finally {
       this.#socket.removeListener('drain', resolve);
     }
@@ -105,7 +113,7 @@ export class CopyIn {
 
   handleError(error: unknown): void {
     this.#error ??= translate(error);
-    this.#fail(this.#error);
+    this.#waiting?.(this.#error);
     // The driver forgets the query here; what is asked next waits until the server is ready again.
     this.#settle();
   }

@@ -133,7 +133,7 @@ async function moveBytes(session: Session, writing: Writing, { iterator, first }
     said = batch.rows ?? said;
     options.progress?.({ rows: batch.rows ?? 0, bytes });
     // A server that says no is heard even while the source is silent.
-    const next: IteratorResult<Batch> = await Promise.race([iterator.next(), copy.failed]);
+    const next: IteratorResult<Batch> = await copy.or(iterator.next());
     batch = next.done ? undefined : next.value;
   }
   if (said === undefined) throw cut(work, claim);
@@ -157,7 +157,7 @@ async function moveRows(session: Session, writing: Writing, { iterator, first }:
   for (let batch: Batch | undefined = first; batch; ) {
     if (batch.kind !== 'rows') throw new GodwitError('INTERNAL', `A ${batch.kind} batch among rows.`);
     await writer.take(batch.rows);
-    const next: IteratorResult<Batch> = await Promise.race([iterator.next(), session.lost]);
+    const next: IteratorResult<Batch> = await iterator.next();
     batch = next.done ? undefined : next.value;
   }
   return writer.counts;
