@@ -29,7 +29,9 @@ const arrows: Readonly<Record<string, Rules>> = {
     imports: [...vocabulary, 'db', 'workflows', 'mapping', 'secrets', 'config.ts'],
     never: ['pg', '@temporalio/worker', '@temporalio/activity'],
   },
-  worker: { imports: [...vocabulary, 'activities', 'db', 'connectors', 'transforms', 'workflows', 'secrets', 'config.ts'] },
+  worker: {
+    imports: [...vocabulary, 'activities', 'db', 'connectors', 'transforms', 'workflows', 'secrets', 'config.ts'],
+  },
   workflows: {
     imports: ['errors.ts'],
     types: ['activities', 'connectors/contract.ts', 'db/schema.ts'],

@@ -11,7 +11,6 @@ import {
   tableText,
   type Work,
 } from '../../connectors/contract.ts';
-import { typeText } from '../../connectors/types.ts';
 import { GodwitError } from '../../errors.ts';
 import type { TableEntry, TargetUse } from '../../mapping/document.ts';
 import { partitionOf } from '../../transforms/projection.ts';
@@ -260,5 +259,3 @@ export function chooseLane({ source, table, target, columns, use }: LaneInput): 
     why: 'no format common to both sides; values are converted one by one',
   };
 }
-
-export const describeType = (column: PlanColumn): string => `${typeText(column.type)} → ${column.native}`;
