@@ -1,11 +1,11 @@
 import { heartbeat } from '@temporalio/activity';
 import { and, eq, sql } from 'drizzle-orm';
 import type { Counts } from '../connectors/contract.ts';
-import { chunks, runs, runTables } from '../db/schema.ts';
+import { chunks, runTables } from '../db/schema.ts';
 import { ofGeneration } from './chunks.ts';
 import type { MoveArgs } from './contract.ts';
 import type { Deps } from './deps.ts';
-import { recount, type TableRow, theTable } from './state.ts';
+import { moves, recount, type TableRow, theTable } from './state.ts';
 
 /** Stage 4 of a move: what the target made durable, written down here too. A cache: claiming again gives the same. */
 export async function checkpoint(deps: Deps, ref: MoveArgs, counts: Counts, lane: string): Promise<void> {
@@ -24,10 +24,7 @@ export async function checkpoint(deps: Deps, ref: MoveArgs, counts: Counts, lane
     })
     .where(and(ofGeneration(ref), eq(chunks.chunk, ref.chunk)));
   await recount(deps.db, ref);
-  await deps.db
-    .update(runs)
-    .set({ status: 'running', failure: null })
-    .where(and(eq(runs.id, ref.runId), eq(runs.status, 'waiting')));
+  await moves(deps.db, ref.runId);
 }
 
 export async function startChunk(deps: Deps, ref: MoveArgs, lane: string): Promise<void> {

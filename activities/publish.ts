@@ -4,7 +4,7 @@ import { GodwitError } from '../errors.ts';
 import type { RunRef } from './contract.ts';
 import type { Deps } from './deps.ts';
 import { ours } from './failures.ts';
-import { borrowTarget, loadRun, markFailed, note, type RunRow, type TableRow, wait, workOf } from './state.ts';
+import { borrowTarget, loadRun, markFailed, moves, note, type RunRow, type TableRow, wait, workOf } from './state.ts';
 
 const atOnce = 4;
 const open = sql`status IN ('queued', 'running', 'waiting', 'paused')`;
@@ -92,6 +92,7 @@ async function writeDown(deps: Deps, run: RunRow, done: readonly Publishing[]): 
     UPDATE ${runTables} t SET status = 'succeeded', failure = NULL, ended_at = now(), updated_at = now(), notes = t.notes || x.notes
     FROM jsonb_to_recordset(${JSON.stringify(rows)}::jsonb) AS x(ordinal int, notes jsonb)
     WHERE t.run_id = ${run.id} AND t.ordinal = x.ordinal AND t.status IN ('staged', 'waiting')`);
+  await moves(deps.db, run.id);
   for (const { rows: published, notes } of done) {
     const [first] = published;
     if (!first) continue;

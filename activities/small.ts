@@ -1,10 +1,10 @@
 import { and, eq, inArray, isNull, sql } from 'drizzle-orm';
 import type { Chunk, Counts, SnapshotRef } from '../connectors/contract.ts';
-import { chunks, runs, runTables } from '../db/schema.ts';
+import { chunks, runTables } from '../db/schema.ts';
 import { chunkRow } from './chunks.ts';
 import type { RunRef } from './contract.ts';
 import type { Deps } from './deps.ts';
-import { borrowSource, newestSnapshot, optionsOf, type RunRow, refOf, type TableRow, workOf } from './state.ts';
+import { borrowSource, moves, newestSnapshot, optionsOf, type RunRow, refOf, type TableRow, workOf } from './state.ts';
 import { rowsOf } from './tables.ts';
 
 /** A small table that begins for the first time, with its chunks found and stored. */
@@ -110,10 +110,7 @@ export function ledgerOf(deps: Deps, { runId }: RunRef) {
         ) s
         WHERE t.run_id = ${runId} AND t.ordinal = s.ordinal AND t.generation = s.generation
           AND t.status IN ('queued', 'running', 'waiting', 'paused')`);
-      await tx
-        .update(runs)
-        .set({ status: 'running', failure: null })
-        .where(and(eq(runs.id, runId), eq(runs.status, 'waiting')));
+      await moves(tx, runId);
     });
   };
   const flush = (): Promise<void> => {

@@ -174,11 +174,35 @@ export async function wait(deps: Deps, run: RunRow, row: TableRow, error: Godwit
       message: naming(row.sourceName, error.message),
     });
   }
+  await waitWithTables(deps.db, run);
   const lasted = (Date.now() - Date.parse(since)) / 1000;
   if (lasted > run.doc.giveUpAfter) {
     const message = `${row.sourceName}: gave up after ${Math.round(lasted)} s: ${error.message}`;
     throw ApplicationFailure.nonRetryable(message, 'GAVE_UP');
   }
+}
+
+/** What waits for its publication stays staged, with the reason. */
+const waiting = sql`(status = 'waiting' OR (status = 'staged' AND failure IS NOT NULL))`;
+
+/**
+ * The run waits when some table of it does and none moves, for what its first table waits for. Those still queued have no
+ * turn while others wait in their place.
+ */
+async function waitWithTables(db: Executor, { id, epoch }: RunRow): Promise<void> {
+  await db.execute(sql`
+    UPDATE ${runs} r SET status = 'waiting', failure = w.failure
+    FROM (SELECT failure FROM ${runTables} WHERE run_id = ${id} AND ${waiting} ORDER BY failure->>'at', ordinal LIMIT 1) w
+    WHERE r.id = ${id} AND r.epoch = ${epoch} AND r.status IN ('running', 'waiting')
+      AND NOT EXISTS (SELECT 1 FROM ${runTables} WHERE run_id = ${id} AND status = 'running')`);
+}
+
+/** Something of the run became durable or was published: it does not wait any more. */
+export async function moves(db: Executor, runId: string): Promise<void> {
+  await db
+    .update(runs)
+    .set({ status: 'running', failure: null })
+    .where(and(eq(runs.id, runId), eq(runs.status, 'waiting')));
 }
 
 /** The table ended by an error. What the failing activity wrote about the same code stays: it knows more. */

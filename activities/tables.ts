@@ -15,6 +15,7 @@ import {
   loadRun,
   loadTable,
   markFailed,
+  moves,
   note,
   optionsOf,
   recount,
@@ -25,8 +26,8 @@ import {
   workOf,
 } from './state.ts';
 
-/** Chunks in flight of one table: enough for every slot of this worker twice, so that none waits for a workflow task. */
-export const poolOf = (deps: Deps) => Math.min(16, Math.max(2, deps.config.slots * 2));
+/** Chunks in flight of one table: whatever this worker's own slots, so that a fleet of workers shares one table. */
+const pool = 16;
 
 const begun = { status: 'running' as const, startedAt: sql`coalesce(started_at, now())`, updatedAt: new Date() };
 
@@ -41,7 +42,7 @@ export async function prepareTable(deps: Deps, ref: TableRef, signal: AbortSigna
     row = await again(deps, { ...ref, generation: row.generation }, signal);
   row = await loadTable(deps.db, ref);
   await withTable(deps, run, row, ({ target, work }) => target.prepare(work));
-  return await carryOf(deps.db, row, row.generation, poolOf(deps));
+  return await carryOf(deps.db, row, row.generation, pool);
 }
 
 /** Discards what was staged under the lost snapshot, then counts one generation on. */
@@ -62,7 +63,6 @@ export async function split(deps: Deps, args: SplitArgs, signal: AbortSignal): P
   for (;;) {
     const row = await loadTable(deps.db, args);
     refuseStale(row, args);
-    const pool = poolOf(deps);
     // An attempt whose answer was lost has stored this page already.
     if (row.splitDone || row.chunksTotal > args.upTo) return { upTo: row.chunksTotal, done: row.splitDone, pool };
     const snapshot = await settleSnapshot(deps, row);
@@ -117,6 +117,7 @@ export async function stage(deps: Deps, ref: TableRef): Promise<void> {
     .update(runTables)
     .set({ status: 'staged', failure: null, rowsMoving: 0, splitDone: true, updatedAt: new Date() })
     .where(and(theTable(ref), inArray(runTables.status, ['queued', 'running', 'waiting', 'paused'])));
+  await moves(deps.db, ref.runId);
 }
 
 export async function failTable(deps: Deps, ref: TableRef & { code: string; message: string }): Promise<void> {

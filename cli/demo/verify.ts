@@ -105,9 +105,11 @@ function compared(work: Work, before: Sum, after: Sum): Verified {
   return { table: tableText(work.source.name), target: work.target, rows: before.rows, same, detail };
 }
 
-/** As text; `concat` keeps the blanks of char(n), which a cast to text would drop. */
+/** As text; `concat` keeps the blanks of char(n), which a cast to text would drop, and adds no `/32` to an inet. */
 const asWritten = (name: string, native: string): string =>
-  native.startsWith('character(') ? `CASE WHEN ${name} IS NOT NULL THEN concat(${name}) END` : `${name}::text`;
+  native.startsWith('character(') || native === 'inet'
+    ? `CASE WHEN ${name} IS NOT NULL THEN concat(${name}) END`
+    : `${name}::text`;
 
 function postgresText(name: string, type: string, shape: string, native: string): string {
   const micros = `(extract(epoch FROM ${name}) * 1000000)::bigint::text`;

@@ -27,8 +27,8 @@ function expression(column: ReadColumn, type: LogicalType, format: Format, versi
   const name = ident(column.name);
   if (column.constant) return typed(column.constant.value, nativeOf(column.constant.type));
   if (column.shape === 'json') return type.kind === 'json' ? `${name}::text` : `to_jsonb(${name})::text`;
-  // Blank-padded text would lose its blanks in the cast, and a text of any kind is its text already.
-  if (column.shape === 'text') return type.kind === 'text' ? name : `${name}::text`;
+  // COPY's text and CSV are the type's own output, which the casts of inet, bool and char(n) to text are not.
+  if (column.shape === 'text') return type.kind === 'text' || format !== 'pg-binary' ? name : `${name}::text`;
   if (column.guard) return guarded(name, type, column.guard.misfit, format, version);
   return plain(name, type, format);
 }

@@ -153,13 +153,18 @@ describe.skipIf(skip)('PostgreSQL to files', () => {
     // Every column that became text is PostgreSQL's own text, in every row.
     const texts = work.columns.filter(({ shape, type, from }) => from && (shape === 'text' || type.kind === 'text'));
     expect(texts.length).toBeGreaterThan(20);
-    const list = texts.map(({ from }) => `${pg.escapeIdentifier(from!)}::text`).join(', ');
+    const list = texts
+      .map(({ from }) => {
+        // As COPY writes it: concat takes the type's own output, which some casts to text are not.
+        const name = pg.escapeIdentifier(from!);
+        return `CASE WHEN ${name} IS DISTINCT FROM NULL THEN concat(${name}) END`;
+      })
+      .join(', ');
     const found = await client.query({ text: `SELECT id::text, ${list} FROM nasty."every type"`, rowMode: 'array' });
     for (const [id, ...values] of found.rows as (string | null)[][]) {
       const row = byId.get(`int ${id}`)!;
       for (const [i, { name }] of texts.entries()) {
-        // A cast to text takes the blanks of char(n); the column itself keeps them.
-        if (name !== 'v_char') expect([name, row[name]]).toEqual([name, values[i]]);
+        expect([name, row[name]]).toEqual([name, values[i]]);
       }
     }
     expect(byId.get('int 2')!.v_char).toBe('ab   ');

@@ -162,8 +162,11 @@ describe.skipIf(noServers)('activities, one at a time', () => {
     if (!('type' in failure)) throw new Error('It moved.');
     expect(failure.nonRetryable).toBe(false);
     expect(await table()).toMatchObject({ status: 'waiting', failure: { code: failure.type, attempt: 1 } });
+    const run = async () => (await godwit.db.select().from(runs).where(eq(runs.id, ref.runId)))[0];
+    expect(await run()).toMatchObject({ status: 'waiting', failure: { code: failure.type } });
     expect(await call(bench, 'move', chunk(1))).toEqual({ outcome: 'done' });
     expect(await table()).toMatchObject({ status: 'running', failure: null });
+    expect(await run()).toMatchObject({ status: 'running', failure: null });
   });
 
   test('a run ends with balanced books, without its lease and its snapshot', async () => {
