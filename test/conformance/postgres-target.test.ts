@@ -5,6 +5,7 @@ import type { Batch, BytesBatch, Format, PlanColumn, Table, Target, Work } from 
 import { openSource } from '../../connectors/postgres/source.ts';
 import { openTarget } from '../../connectors/postgres/target.ts';
 import type { Row } from '../../connectors/types.ts';
+import { type FaultProxy, startProxy } from '../../servers/proxy.ts';
 import { createDatabase, missing, type TestDatabase } from '../servers/shared.ts';
 import { everyType, everyTypeTables, longName } from './every-type.ts';
 import { chunk, codeOf, type TargetSubject, testTarget, writeOptions } from './target.ts';
@@ -521,6 +522,20 @@ function fromPostgres(version: number | undefined) {
     await target.discard(work);
   });
 
+  test('the checkpoint itself is fenced: an epoch that moved on under a writer rolls it back', async () => {
+    const work = plainWork();
+    await target.prepare(work);
+    const claim = await target.claim(work, chunk(1));
+    async function* overtaken(): AsyncGenerator<Batch> {
+      yield { kind: 'rows', rows: [[1, 'stale']] };
+      await b.query(`UPDATE _godwit.chunk SET epoch = epoch + 1, pid = NULL WHERE run = $1`, [work.run]);
+    }
+    expect(await codeOf(target.write(work, claim, overtaken(), writeOptions()))).toBe('FENCED');
+    await target.finish(work);
+    await target.publish([work], []);
+    expect(await visible(b, work)).toEqual([]);
+  });
+
   test('a broken key fails finish and leaves the staging', async () => {
     const work = plainWork();
     await target.prepare(work);
@@ -542,6 +557,113 @@ function fromPostgres(version: number | undefined) {
     expect(await codeOf(target.finish(work))).toBe('CONSTRAINT_BROKEN');
     expect(await codeOf(target.publish([work], []))).toBe('CONSTRAINT_BROKEN');
     await target.discard(work);
+  });
+
+  describe('the answer to COMMIT is lost', () => {
+    let proxy: FaultProxy;
+    let far: Target;
+    const slow = `CREATE FUNCTION public.nap() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(2); RETURN NULL; END'`;
+    beforeAll(async () => {
+      const url = new URL(to.url);
+      proxy = await startProxy({ host: url.hostname, port: Number(url.port) });
+      url.port = String(proxy.port);
+      far = openTarget({ url: url.href });
+      await b.query(slow);
+    });
+    afterAll(async () => {
+      await far?.[Symbol.asyncDispose]();
+      await proxy?.stop();
+      await b.query('DROP FUNCTION public.nap() CASCADE');
+    });
+
+    /** Deferred triggers make every COMMIT over the table take two seconds. */
+    const slowCommit = (table: string, when = '') =>
+      b.query(
+        `CREATE CONSTRAINT TRIGGER nap AFTER INSERT OR UPDATE ON ${table} DEFERRABLE INITIALLY DEFERRED FOR EACH ROW ${when} EXECUTE FUNCTION public.nap()`,
+      );
+    const committing = async () => {
+      const asked = `SELECT 1 AS x FROM pg_stat_activity WHERE query = 'COMMIT' AND state = 'active' AND datname = current_database()`;
+      while ((await contents(b, asked)).length === 0) await new Promise((resolve) => setTimeout(resolve, 20));
+    };
+    const row = () => give([{ kind: 'rows', rows: [[1, 'a']] }]);
+
+    test('after it came through: the checkpoint says so, and the write succeeds', async () => {
+      const work = plainWork();
+      await far.prepare(work);
+      const claim = await far.claim(work, chunk(1));
+      await slowCommit('_godwit.chunk', 'WHEN (NEW.done)');
+      try {
+        const written = far.write(work, claim, row(), writeOptions());
+        await committing();
+        proxy.afterBytes(1, () => proxy.cut(), 'toClient');
+        expect(await written).toMatchObject({ read: 1, written: 1 });
+        expect((await target.claim(work, chunk(1))).done).toMatchObject({ written: 1 });
+      } finally {
+        await b.query('DROP TRIGGER nap ON _godwit.chunk');
+      }
+      await target.finish(work);
+      await target.publish([work], []);
+      expect(await visible(b, work)).toEqual([[1, 'a']]);
+    });
+
+    test('before it came through: nothing is assumed, and the next attempt writes once', async () => {
+      const work = plainWork();
+      await far.prepare(work);
+      const claim = await far.claim(work, chunk(1));
+      await slowCommit('_godwit.chunk', 'WHEN (NEW.done)');
+      try {
+        const written = codeOf(far.write(work, claim, row(), writeOptions()));
+        await committing();
+        proxy.cut();
+        expect(await written).toBe('CONNECTION_FAILED');
+      } finally {
+        await b.query('DROP TRIGGER nap ON _godwit.chunk');
+      }
+      const again = await far.claim(work, chunk(1));
+      expect(again.done).toBeUndefined();
+      await far.write(work, again, row(), writeOptions());
+      await target.finish(work);
+      await target.publish([work], []);
+      expect(await visible(b, work)).toEqual([[1, 'a']]);
+    });
+
+    test('of a swap: asked again, it finds its marker', async () => {
+      const work = plainWork();
+      await far.prepare(work);
+      await far.write(work, await far.claim(work, chunk(1)), row(), writeOptions());
+      await far.finish(work);
+      await slowCommit('_godwit.owner');
+      try {
+        const lost = codeOf(far.publish([work], []));
+        await committing();
+        proxy.afterBytes(1, () => proxy.cut(), 'toClient');
+        expect(await lost).toBe('CONNECTION_FAILED');
+      } finally {
+        await b.query('DROP TRIGGER nap ON _godwit.owner');
+      }
+      const oid = await contents(b, `SELECT '${quoted(work.name)}'::regclass::oid AS x`);
+      expect((await far.publish([work], [])).notes).toEqual([]);
+      expect(await contents(b, `SELECT '${quoted(work.name)}'::regclass::oid AS x`)).toEqual(oid);
+      expect(await visible(b, work)).toEqual([[1, 'a']]);
+    });
+
+    test('a swap that hangs with its locks is ended by the next one', async () => {
+      const work = plainWork();
+      await far.prepare(work);
+      await far.write(work, await far.claim(work, chunk(1)), row(), writeOptions());
+      await far.finish(work);
+      await slowCommit('_godwit.owner');
+      const hanging = codeOf(far.publish([work], []));
+      await committing();
+      // The worker stands still: its COMMIT is on the way and nobody hears the answer.
+      proxy.pause();
+      const ended = target.publish([work], []);
+      await ended;
+      await b.query('DROP TRIGGER nap ON _godwit.owner');
+      proxy.resume();
+      await hanging;
+      expect(await visible(b, work)).toEqual([[1, 'a']]);
+    });
   });
 
   describe('dumping', () => {

@@ -73,14 +73,15 @@ async function claimOnce(session: Session, work: Work, chunk: Chunk): Promise<Cl
     const where = { table: tableText(work.name), chunk: chunk.id, target: work.target };
     throw new GodwitError('INTERNAL', `Chunk ${chunk.id} of ${where.table} was begun with other bounds.`, where);
   }
-  if (row.pid && row.started) await endBackend(session, row.pid, row.started);
+  // Who made it durable goes on with other chunks by the same backend.
+  if (!row.done && row.pid && row.started) await endBackend(session, row.pid, row.started);
   const claim = { chunk, epoch: Number(row.epoch) };
   return row.done ? { ...claim, done: countsOf(row) } : claim;
 }
 
 async function endHolder(session: Session, work: Work, chunk: Chunk): Promise<void> {
   const [row] = await session.query<{ pid: number | null; started: string | null }>(
-    `SELECT pid, backend_start::text AS started FROM _godwit.chunk WHERE ${ofWork} AND chunk = $8`,
+    `SELECT pid, backend_start::text AS started FROM _godwit.chunk WHERE ${ofWork} AND chunk = $8 AND NOT done`,
     [...keyOf(work), chunk.id],
   );
   if (row?.pid && row.started) await endBackend(session, row.pid, row.started);

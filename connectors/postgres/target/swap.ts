@@ -133,12 +133,18 @@ async function moveOver(session: Session, work: Work, replaces: boolean): Promis
      ALTER TABLE ${tableIdent({ schema, name: stagingOf(work).name })} RENAME TO ${ident(name)};
      ALTER TABLE ${table} RESET (autovacuum_enabled)`,
   );
-  const there = await session.query<{ name: string; kind: string }>(
-    `SELECT c.relname AS name, c.relkind AS kind FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1`,
-    [schema],
+  const objects = renamedObjects(work);
+  const names = objects.flatMap(({ from, to }) => [
+    from,
+    ...Array.from({ length: endings }, (_, n) => numbered(to, n)),
+  ]);
+  const there = await session.query<{ name: string }>(
+    `SELECT c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE n.nspname = $1 AND c.relname = ANY($2::text[])`,
+    [schema, names],
   );
   const taken = new Set(there.map((one) => one.name));
-  for (const { kind, from, to } of renamedObjects(work)) {
+  for (const { kind, from, to } of objects) {
     // What could not be made is noted already.
     if (!taken.has(from)) continue;
     const final = free(to, taken);
@@ -192,11 +198,13 @@ function objectName(table: string, column: string, ending: string): string {
   return `${one}_${two}_${ending}`;
 }
 
+/** So many other names are tried for an object whose own is taken. */
+const endings = 20;
+const numbered = (name: string, n: number): string => shortened(name, n === 0 ? '' : `_${n}`);
+
 const free = (name: string, taken: ReadonlySet<string>): string => {
-  for (let n = 0; ; n++) {
-    const candidate = n === 0 ? shortened(name, '') : shortened(name, `_${n}`);
-    if (!taken.has(candidate)) return candidate;
-  }
+  for (let n = 0; n < endings; n++) if (!taken.has(numbered(name, n))) return numbered(name, n);
+  throw new GodwitError('NAME_COLLISION', `No name like "${name}" is free in the target schema.`);
 };
 
 /** What ALTER DEFAULT PRIVILEGES IN SCHEMA gives to a table made there. */
