@@ -4,9 +4,14 @@ import type { Installation } from '../installation.ts';
 import { apply, chunksDone, newShop, over, runRow, start, story, tell, until } from '../job.ts';
 import { leftovers } from '../leftovers.ts';
 import { copySnapshots, query } from '../oracle.ts';
-import { both, lakeOf } from '../targets.ts';
+import { everywhere, lakeOf } from '../targets.ts';
 import { report, verify } from '../verify.ts';
 import { startWriter } from '../writer.ts';
+
+const movingChunks = async (at: Installation, run: string): Promise<number> => {
+  const moving = "SELECT FROM godwit.chunks WHERE run_id = $1 AND status = 'moving'";
+  return (await query(at.metadata.url, moving, [run])).length;
+};
 
 export function control(at: () => Installation, rounds: number): void {
   test('two starts of one job at once: one runs, the other is refused or skipped, nothing is doubled', async () => {
@@ -35,7 +40,7 @@ export function control(at: () => Installation, rounds: number): void {
     const random = here.random.fork('cancel');
     const shop = await newShop(here, 'canceled', { rows: 20_000 });
     await using _writer = startWriter(shop.source, random.fork('writer'));
-    await apply(here, both(here, shop));
+    await apply(here, everywhere(here, shop));
     here.sourceProxy.delay(30);
     try {
       for (let round = 0; round < rounds; round++) {
@@ -63,7 +68,7 @@ export function control(at: () => Installation, rounds: number): void {
     const random = here.random.fork('pause');
     const shop = await newShop(here, 'paused', { rows: 20_000 });
     await using writer = startWriter(shop.source, random.fork('writer'));
-    await apply(here, both(here, shop));
+    await apply(here, everywhere(here, shop));
     here.sourceProxy.delay(40);
     const run = await start(here, shop.name);
     await using copies = copySnapshots(here.metadata.url, shop.source, run.id);
@@ -81,7 +86,7 @@ export function control(at: () => Installation, rounds: number): void {
         await until('it says paused', 20, async () =>
           ['paused', 'succeeded'].includes((await runRow(here, run.id)).status),
         );
-        await sleep(1_500); // chunks that were moving finish
+        await until('what was moving has ended', 30, async () => (await movingChunks(here, run.id)) === 0);
         const before = await chunksDone(here, run.id);
         await sleep(700);
         expect(await chunksDone(here, run.id)).toBe(before);

@@ -1,87 +1,79 @@
 import { expect, test } from 'vitest';
 import type { FaultPoint } from '../../../faults.ts';
 import type { Installation } from '../installation.ts';
-import { apply, type Mapping, newShop, over, runTables, type Shop, start, story, until } from '../job.ts';
-import { keeperOf } from '../keeper.ts';
-import { copySnapshots, query } from '../oracle.ts';
+import { apply, newShop, over, runTables, type Shop, start, story, until } from '../job.ts';
+import { copySnapshots, query, type SnapshotCopies } from '../oracle.ts';
 import { report, type Verdict, verify } from '../verify.ts';
-import { startWriter } from '../writer.ts';
 
-const only = (shop: Shop, ...tables: string[]): Mapping => ({
-  ...shop.mapping,
-  tables: tables.map((name) => ({ table_name: `shop.${name}`, mode: 'replace' })),
-});
+type Stopped = {
+  readonly shop: Shop;
+  readonly run: string;
+  /** The worker that sleeps in the midst of a chunk. */
+  readonly worker: number;
+  readonly copies: SnapshotCopies;
+};
 
-/**
- * A worker is stopped at the point with an open transaction on the target, outlives its heartbeat, sees (after SIGCONT)
- * its chunk done by another, and must write nothing. The table has no key: whatever it wrote would be doubled.
- */
-export async function staleWriter(
-  here: Installation,
-  name: string,
-  point: FaultPoint,
-): Promise<{ verdict: Verdict; shop: Shop; run: string }> {
+/** Runs a job of one table without a key (whatever is written twice is doubled) until a worker stops at the point. */
+export async function stopped(here: Installation, name: string, point: FaultPoint): Promise<Stopped> {
   const shop = await newShop(here, name, { rows: 20_000 });
-  await apply(here, only(shop, 'remarks'));
+  await apply(here, { ...shop.mapping, tables: [{ table_name: 'shop.remarks', mode: 'replace' }] });
   here.workers.arm(point, 'SIGSTOP');
-  const run = await start(here, name);
-  await using copies = copySnapshots(here.metadata.url, shop.source, run.id);
-  let stopped: number | undefined;
   try {
+    const run = await start(here, name);
+    const copies = copySnapshots(here.metadata.url, shop.source, run.id);
     await until('a worker stops', 60, () => !here.workers.armed(point));
-    stopped = here.workers.taker(point);
-    expect(stopped).toBeDefined();
-    // The stopped one may be the keeper too: its snapshot stays open, for its connection does.
-    await until('another worker moved the chunk', 120, async () =>
-      (await runTables(here, run.id)).every((table) => table.chunks_done >= 1),
-    );
-    expect(here.workers.signal('SIGCONT', stopped), 'the stopped worker is there').toBe(stopped);
-    const end = await over(here, run.id, 120);
-    expect(end.status, await story(here, run.id)).toBe('succeeded');
-    return { verdict: await verify(here, shop, run, copies), shop, run: run.id };
+    const worker = here.workers.taker(point);
+    if (worker === undefined) throw new Error(`nobody stopped at ${point}`);
+    return { shop, run: run.id, worker, copies };
   } finally {
     here.workers.disarm();
-    if (stopped !== undefined) here.workers.signal('SIGCONT', stopped);
+  }
+}
+
+/** It outlives its heartbeat, another worker moves its chunk, then it goes on: it must write nothing. */
+export async function wakes(here: Installation, { shop, run, worker, copies }: Stopped): Promise<Verdict> {
+  try {
+    const moved = async () => (await runTables(here, run)).every((table) => table.chunks_done >= 1);
+    await until('another worker moved the chunk', 120, moved);
+    expect(here.workers.signal('SIGCONT', worker), 'the stopped worker').toBe(worker);
+    const end = await over(here, run, 120);
+    expect(end.status, await story(here, run)).toBe('succeeded');
+    return await verify(here, shop, { id: run }, copies);
+  } finally {
+    here.workers.signal('SIGCONT', worker);
+    await copies.stop();
+  }
+}
+
+/** It never wakes up: neither its transaction nor its locks may hold up the others. */
+async function sleepsOn(here: Installation, { shop, run, worker, copies }: Stopped): Promise<Verdict> {
+  try {
+    const end = await over(here, run, 150);
+    expect(end.status, await story(here, run)).toBe('succeeded');
+    const open =
+      "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'";
+    expect(await query(shop.target, open)).toEqual([]);
+    return await verify(here, shop, { id: run }, copies);
+  } finally {
+    here.workers.signal('SIGKILL', worker);
+    await copies.stop();
   }
 }
 
 export function fence(at: () => Installation): void {
-  test.each(['after-read', 'between-checkpoint-and-commit'] as const)(
-    'a worker stopped at %s past its heartbeat, and continued, writes nothing',
-    async (point) => {
-      const { verdict } = await staleWriter(at(), `stale_${point.replaceAll('-', '_')}`, point);
-      report(`stale writer, ${point}`, verdict);
-      expect(verdict).toMatchObject({ lost: 0, doubled: 0, changed: 0 });
-    },
-  );
-
-  test('a worker stopped for good in an open transaction does not hold up the swap', async () => {
+  test('workers stopped in mid-chunk past their heartbeat write nothing when they wake up, and hold up nobody when they do not', async () => {
     const here = at();
-    const shop = await newShop(here, 'frozen', { rows: 20_000 });
-    await using _writer = startWriter(shop.source, here.random.fork('frozen'));
-    await apply(here, only(shop, 'orders', 'items'));
-    here.workers.arm('after-read', 'SIGSTOP');
-    const run = await start(here, shop.name);
-    await using copies = copySnapshots(here.metadata.url, shop.source, run.id);
-    let stopped: number | undefined;
-    try {
-      here.workers.spare(await keeperOf(here, run.id).catch(() => undefined));
-      await until('a worker stops', 60, () => !here.workers.armed('after-read'));
-      stopped = here.workers.taker('after-read');
-      const end = await over(here, run.id, 150);
-      expect(end.status, await story(here, run.id)).toBe('succeeded');
-      const verdict = await verify(here, shop, run, copies);
-      report('frozen worker', verdict);
-      expect(verdict).toMatchObject({ lost: 0, doubled: 0, changed: 0 });
-      const held = await query(
-        shop.target,
-        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'",
+    const early = await stopped(here, 'stale_early', 'after-read');
+    const late = await stopped(here, 'stale_late', 'between-checkpoint-and-commit');
+    const frozen = await stopped(here, 'frozen', 'before-commit');
+    const verdicts = await Promise.allSettled([wakes(here, early), wakes(here, late), sleepsOn(here, frozen)]);
+    for (const [i, verdict] of verdicts.entries()) {
+      if (verdict.status === 'rejected') throw verdict.reason;
+      report(
+        `stopped at ${['after-read', 'between-checkpoint-and-commit', 'before-commit for good'][i]}`,
+        verdict.value,
       );
-      expect(held).toEqual([]);
-    } finally {
-      here.workers.disarm();
-      here.workers.spare(undefined);
-      if (stopped !== undefined) here.workers.signal('SIGKILL', stopped);
+      expect(verdict.value).toMatchObject({ lost: 0, doubled: 0, changed: 0 });
     }
   });
 }

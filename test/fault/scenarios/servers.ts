@@ -5,7 +5,7 @@ import { expect, test } from 'vitest';
 import type { Installation } from '../installation.ts';
 import { apply, chunksDone, newShop, nothingLeft, over, runTables, start, story, until } from '../job.ts';
 import { copySnapshots, query } from '../oracle.ts';
-import { both, lakeOf } from '../targets.ts';
+import { everywhere, lakeOf } from '../targets.ts';
 import { report, verify } from '../verify.ts';
 import { startWriter } from '../writer.ts';
 
@@ -42,32 +42,42 @@ const faults: readonly Fault[] = [
 ];
 
 export function serverFaults(at: () => Installation): void {
-  test('servers restarted and connections ended in mid-COPY: nothing lost, doubled or changed', async () => {
+  test('servers restarted, connections ended in mid-COPY, workers told to stop, one asleep past its heartbeat: nothing lost, doubled or changed', async () => {
     const here = at();
     const random = here.random.fork('servers');
     const shop = await newShop(here, 'servers');
     await using writer = startWriter(shop.source, random.fork('writer'));
-    await apply(here, both(here, shop));
+    await apply(here, everywhere(here, shop));
     here.sourceProxy.delay(150);
     const run = await start(here, shop.name);
     await using copies = copySnapshots(here.metadata.url, shop.source, run.id);
+    let asleep: number | undefined;
+    let made = 0;
+    let told = 0;
     try {
       await copies.copied(1);
-      let made = 0;
+      await until('some chunks are done', 60, async () => (await chunksDone(here, run.id)) >= 3);
+      asleep = here.workers.signal('SIGSTOP');
+      const since = Date.now();
       for (const fault of faults) {
-        await sleep(random.between(300, 1_500));
         if (await nothingLeft(here, run.id)) break;
         await fault.make(here, shop.name);
         made++;
+        await sleep(random.between(300, 1_500));
+        const awake = here.workers.pids().filter((pid) => pid !== asleep);
+        if (random.chance(0.3) && here.workers.signal('SIGTERM', random.pick(awake)) !== undefined) told++;
       }
+      await sleep(Math.max(0, 18_000 - (Date.now() - since)));
+      here.workers.signal('SIGCONT', asleep);
       here.sourceProxy.delay(0);
       const end = await over(here, run.id, 200);
       expect(end.status, await story(here, run.id)).toBe('succeeded');
       const verdict = await verify(here, shop, run, copies, lakeOf(here, shop));
-      report('servers', { faults: made, writes: writer.committed, ...verdict });
+      report('servers', { faults: made, stopped: told, asleep: 1, writes: writer.committed, ...verdict });
       expect(verdict).toMatchObject({ lost: 0, doubled: 0, changed: 0 });
       expect(made).toBe(faults.length);
     } finally {
+      if (asleep !== undefined) here.workers.signal('SIGCONT', asleep);
       here.sourceProxy.delay(0);
     }
   });
@@ -76,7 +86,7 @@ export function serverFaults(at: () => Installation): void {
     const here = at();
     const shop = await newShop(here, 'snapshot');
     await using writer = startWriter(shop.source, here.random.fork('snapshot'));
-    await apply(here, both(here, shop));
+    await apply(here, everywhere(here, shop));
     here.sourceProxy.delay(40);
     const run = await start(here, shop.name);
     await using copies = copySnapshots(here.metadata.url, shop.source, run.id);

@@ -1,0 +1,97 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { expect, test } from 'vitest';
+import type { FaultPoint } from '../../../faults.ts';
+import { missing, sharedS3 } from '../../servers/shared.ts';
+import type { Installation } from '../installation.ts';
+import { apply, newShop, nothingLeft, over, type Shop, start, story, until } from '../job.ts';
+import { keeperOf } from '../keeper.ts';
+import { copySnapshots, type SnapshotCopies } from '../oracle.ts';
+import { type Bucket, download, everywhere, lakeOf } from '../targets.ts';
+import { report, verify } from '../verify.ts';
+import { startWriter } from '../writer.ts';
+
+const whileWriting: readonly FaultPoint[] = [
+  'after-read',
+  'before-commit',
+  'between-checkpoint-and-commit',
+  'after-commit',
+  'before-answer',
+];
+const whilePublishing: readonly FaultPoint[] = ['in-swap', 'after-swap', 'before-manifest', 'in-publish'];
+
+/** kill -9 of workers, to PostgreSQL, a local folder and a bucket at once. */
+export async function kills(at: () => Installation, times: number): Promise<void> {
+  const withBucket = !(await missing('s3'));
+  const bucketOf = async (): Promise<Bucket | undefined> => (withBucket ? await sharedS3() : undefined);
+
+  test('a worker killed at each point of writing a chunk: the copy is exact', async () => {
+    const here = at();
+    const shop = await newShop(here, 'points', { rows: 20_000 });
+    const bucket = await bucketOf();
+    await using writer = startWriter(shop.source, here.random.fork('points'));
+    await apply(here, everywhere(here, shop, bucket));
+    here.sourceProxy.delay(50);
+    const before = here.workers.kills;
+    const run = await start(here, shop.name);
+    await using copies = copySnapshots(here.metadata.url, shop.source, run.id);
+    try {
+      // The snapshot's keeper lives on: whatever is killed, all rows must be those of one moment.
+      here.workers.spare(await keeperOf(here, run.id));
+      for (const point of whileWriting) here.workers.arm(point, 'SIGKILL');
+      await until('every point was reached', 150, () => whileWriting.every((point) => !here.workers.armed(point)));
+      here.sourceProxy.delay(0);
+      const figures = await exactly(here, shop, run.id, copies, bucket);
+      report('named points of writing', { kills: here.workers.kills - before, writes: writer.committed, ...figures });
+      expect(figures.byVersions).toBe(0);
+    } finally {
+      here.workers.disarm();
+      here.workers.spare(undefined);
+      here.sourceProxy.delay(0);
+    }
+  });
+
+  test(`a worker killed at each point of publishing, and ${times} kills at random times: nothing lost, doubled or changed`, async () => {
+    const here = at();
+    const random = here.random.fork('random kills');
+    const shop = await newShop(here, 'kills');
+    const bucket = await bucketOf();
+    await using writer = startWriter(shop.source, random.fork('writer'));
+    await apply(here, everywhere(here, shop, bucket));
+    const before = here.workers.kills;
+    here.sourceProxy.delay(150);
+    const run = await start(here, shop.name);
+    await using copies = copySnapshots(here.metadata.url, shop.source, run.id);
+    try {
+      for (const point of whilePublishing) here.workers.arm(point, 'SIGKILL');
+      let killed = 0;
+      while (killed < times && !(await nothingLeft(here, run.id))) {
+        await sleep(random.between(50, 2_500));
+        if (here.workers.signal('SIGKILL') !== undefined) killed++;
+      }
+      here.sourceProxy.delay(0);
+      const figures = await exactly(here, shop, run.id, copies, bucket);
+      report('random kills', { kills: here.workers.kills - before, writes: writer.committed, ...figures });
+      expect(killed, 'kills before the run was over').toBe(times);
+      for (const point of whilePublishing) expect(here.workers.armed(point), point).toBe(false);
+    } finally {
+      here.workers.disarm();
+      here.sourceProxy.delay(0);
+    }
+  });
+}
+
+async function exactly(
+  here: Installation,
+  shop: Shop,
+  run: string,
+  copies: SnapshotCopies,
+  bucket: Bucket | undefined,
+) {
+  const end = await over(here, run, 240);
+  expect(end.status, await story(here, run)).toBe('succeeded');
+  const downloaded = bucket ? await download(here, shop, bucket) : { folders: {}, left: [] };
+  const verdict = await verify(here, shop, { id: run }, copies, { ...lakeOf(here, shop), ...downloaded.folders });
+  expect(verdict).toMatchObject({ lost: 0, doubled: 0, changed: 0 });
+  expect(downloaded.left).toEqual([]);
+  return verdict;
+}
