@@ -2,7 +2,7 @@ import { existsSync, readdirSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Installation } from './installation.ts';
-import { runTables, type Shop } from './job.ts';
+import type { Shop } from './job.ts';
 import { openWorkflows } from './keeper.ts';
 import { query } from './oracle.ts';
 import type { Folders } from './verify.ts';
@@ -15,7 +15,7 @@ export async function leftovers(at: Installation, shop: Shop, runId: string, fol
   let found: string[] = [];
   for (let tries = 0; tries < 40; tries++) {
     found = [
-      ...(await onTarget(at, shop, runId)),
+      ...(await onTarget(at, shop)),
       ...inFolders(folders),
       ...inSpools(at),
       ...(await leases(at, runId)),
@@ -28,7 +28,7 @@ export async function leftovers(at: Installation, shop: Shop, runId: string, fol
 }
 
 /** Tables that are neither published by a run nor Godwit's own books; and books about chunks that nobody needs. */
-async function onTarget(at: Installation, shop: Shop, runId: string): Promise<string[]> {
+async function onTarget(at: Installation, shop: Shop): Promise<string[]> {
   const tables = await query<{ name: string }>(
     shop.target,
     `SELECT n.nspname || '.' || c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -42,19 +42,21 @@ async function onTarget(at: Installation, shop: Shop, runId: string): Promise<st
   );
   const known = new Set(published.map(({ name }) => name));
   const strays = tables.map(({ name }) => name).filter((name) => !name.startsWith('_godwit.') && !known.has(name));
-  const books: string[] = [];
-  for (const { name } of tables) {
-    if (!name.startsWith('_godwit.')) continue;
-    if (isStaging(name)) strays.push(name);
-    else if (name === '_godwit.chunk') {
-      const succeeded = (await runTables(at, runId)).every((table) => table.status === 'succeeded');
-      const rows = await query<{ n: string }>(shop.target, 'SELECT count(*) AS n FROM _godwit.chunk');
-      if (!succeeded && Number(rows[0]?.n) > 0) books.push(`${rows[0]?.n} rows of _godwit.chunk`);
-    }
-  }
-  return [...strays, ...books];
+  strays.push(...tables.map(({ name }) => name).filter(isStaging));
+  if (!tables.some(({ name }) => name === '_godwit.chunk')) return strays;
+  // Books of what was published stay until the table's next run.
+  const books = await query<{ what: string }>(
+    shop.target,
+    `SELECT 'books of unpublished ' || w.table_name || ', ' || (SELECT count(*) FROM _godwit.chunk c
+       WHERE (c.run, c.schema_name, c.table_name, c.generation) = (w.run, w.schema_name, w.table_name, w.generation)) || ' chunks' AS what
+     FROM _godwit.work w WHERE w.published_at IS NULL
+     UNION ALL SELECT 'a chunk of ' || c.table_name || ' without its work' FROM _godwit.chunk c
+     WHERE NOT EXISTS (SELECT FROM _godwit.work w
+       WHERE (c.run, c.schema_name, c.table_name, c.generation) = (w.run, w.schema_name, w.table_name, w.generation))`,
+  );
+  return [...strays, ...books.map(({ what }) => what)];
 }
-const isStaging = (name: string): boolean => /^_godwit\.(s|t|staging|stage)_?[0-9a-f]{6,}/.test(name);
+const isStaging = (name: string): boolean => /^_godwit\.t_[0-9a-f]{20}$/.test(name);
 
 /** Anything in the staging of a file target's root. */
 function inFolders(folders: Folders): string[] {

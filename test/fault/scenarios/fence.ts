@@ -63,14 +63,14 @@ async function sleepsOn(here: Installation, { shop, run, worker, copies }: Stopp
 export function fence(at: () => Installation): void {
   test('workers stopped in mid-chunk past their heartbeat write nothing when they wake up, and hold up nobody when they do not', async () => {
     const here = at();
-    const early = await stopped(here, 'stale_early', 'after-read');
+    const early = await stopped(here, 'stale_early', 'before-commit');
     const late = await stopped(here, 'stale_late', 'between-checkpoint-and-commit');
-    const frozen = await stopped(here, 'frozen', 'before-commit');
+    const frozen = await stopped(here, 'frozen', 'after-read');
     const verdicts = await Promise.allSettled([wakes(here, early), wakes(here, late), sleepsOn(here, frozen)]);
     for (const [i, verdict] of verdicts.entries()) {
       if (verdict.status === 'rejected') throw verdict.reason;
       report(
-        `stopped at ${['after-read', 'between-checkpoint-and-commit', 'before-commit for good'][i]}`,
+        `stopped at ${['before-commit', 'between-checkpoint-and-commit', 'after-read for good'][i]}`,
         verdict.value,
       );
       expect(verdict.value).toMatchObject({ lost: 0, doubled: 0, changed: 0 });

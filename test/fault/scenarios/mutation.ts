@@ -13,9 +13,14 @@ export function mutation(at: () => Installation): void {
     const here = at();
     await using copy = projectWithout(fence);
     await here.replaceWorkers({ count: 2, project: copy.folder });
-    const verdict = await wakes(here, await stopped(here, 'mutant', 'after-read'));
-    report('without the fence', verdict);
-    expect(verdict.doubled).toBeGreaterThan(0);
+    // A race by nature: word from Temporal that it was given up may reach the sleeper before it has committed.
+    let doubled = 0;
+    for (let time = 1; time <= 3 && doubled === 0; time++) {
+      const verdict = await wakes(here, await stopped(here, `mutant_${time}`, 'before-commit'));
+      report(`without the fence, ${time}`, verdict);
+      doubled = verdict.doubled;
+    }
+    expect(doubled).toBeGreaterThan(0);
   });
 }
 
