@@ -3,6 +3,7 @@ import { and, asc, eq, gte, inArray, lte, sql } from 'drizzle-orm';
 import type { Chunk, Counts, SnapshotRef } from '../connectors/contract.ts';
 import { chunks, runTables } from '../db/schema.ts';
 import { reach } from '../faults.ts';
+import { stagingThere } from './adopt.ts';
 import { chunkOf, ofGeneration, openChunks, storeChunks } from './chunks.ts';
 import type { GenerationRef, GroupArgs, GroupResult, Unit } from './contract.ts';
 import type { Deps } from './deps.ts';
@@ -23,7 +24,7 @@ import {
   theTable,
   withTable,
 } from './state.ts';
-import { rowsOf, stage } from './tables.ts';
+import { rowsOf, stage, stagingGone } from './tables.ts';
 
 /** Tables of one group moved at once. Small ones wait for answers more than they work. */
 const atOnce = 4;
@@ -170,14 +171,15 @@ async function moveSmall(deps: Deps, run: RunRow, given: GenerationRef, signal: 
   await deps.db
     .update(runTables)
     .set({ status: 'running', startedAt: sql`coalesce(started_at, now())`, updatedAt: new Date() })
-    .where(and(theTable(ref), inArray(runTables.status, ['queued', 'waiting'])));
+    .where(and(theTable(ref), eq(runTables.status, 'queued')));
   let row = await loadTable(deps.db, ref);
   if (!isOpen(row)) return;
   let snapshot = await settleSnapshot(deps, row);
-  if (snapshot === 'restart') {
-    await declareLost(deps, row);
+  const there = snapshot === 'restart' || (await stagingThere(deps, run, row));
+  if (snapshot === 'restart' || !there) {
+    if (there) await declareLost(deps, row);
     await withTable(deps, run, row, ({ target, work }) => target.discard(work));
-    row = await startAgain(deps, ref, signal);
+    row = await startAgain(deps, ref, signal, there ? undefined : stagingGone);
     ref = { ...ref, generation: row.generation };
     snapshot = await settleSnapshot(deps, row);
     if (snapshot === 'restart') throw new Error('A table without chunks cannot need a restart.');

@@ -3,6 +3,7 @@ import { and, asc, eq, gte, inArray, sql } from 'drizzle-orm';
 import type { Target } from '../connectors/contract.ts';
 import { runs, runTables, type TableStatus } from '../db/schema.ts';
 import type { TargetUse } from '../mapping/document.ts';
+import { type Adopted, adoptable, adoptedRow, ownWork, storeAdopted, takenByLater } from './adopt.ts';
 import type { RunRef, Unit, Units } from './contract.ts';
 import type { Deps } from './deps.ts';
 import { ours } from './failures.ts';
@@ -30,14 +31,17 @@ export async function plan(deps: Deps, ref: RunRef, signal: AbortSignal): Promis
     .where(eq(runTables.runId, ref.runId))
     .orderBy(asc(runTables.ordinal));
   const snapshot = waitForSnapshot(deps, ref, signal);
+  let mixed = false;
   if (known.length === 0) {
     const [planned] = await Promise.all([decide(deps, run), snapshot]);
-    await store(deps, run, planned);
+    const adopted = await adoptable(deps, run, planned);
+    await store(deps, run, planned, adopted);
+    mixed = adopted.size > 0;
   } else {
     await snapshot;
     await goOn(deps, run, known);
   }
-  const consistency = (await newestSnapshot(deps.db, ref.runId))?.token ? 'snapshot' : 'chunk';
+  const consistency = !mixed && (await newestSnapshot(deps.db, ref.runId))?.token ? 'snapshot' : 'chunk';
   await deps.db
     .update(runs)
     .set({
@@ -113,15 +117,28 @@ const rowOf = (run: RunRow, one: PlannedTable) => ({
   ...(one.failure || !one.work ? { endedAt: new Date() } : {}),
 });
 
-async function store(deps: Deps, run: RunRow, planned: readonly PlannedTable[]): Promise<void> {
+async function store(
+  deps: Deps,
+  run: RunRow,
+  planned: readonly PlannedTable[],
+  adopted: ReadonlyMap<number, Adopted>,
+): Promise<void> {
   await deps.db.transaction(async (tx) => {
     for (let from = 0; from < planned.length; from += 500) {
-      const rows = planned.slice(from, from + 500).map((one) => rowOf(run, one));
+      const rows = planned.slice(from, from + 500).map((one) => {
+        const row = rowOf(run, one);
+        const old = adopted.get(one.ordinal);
+        if (!old) return row;
+        // One chunk or many: as it was begun.
+        const options = { ...row.options, chunks: optionsOf(old.from).chunks };
+        return { ...row, options, ...adoptedRow(old, one) };
+      });
       await tx.insert(runTables).values(rows).onConflictDoNothing();
     }
     const refused = planned.filter((one) => one.failure);
     const message = `${planned.length} tables planned, ${refused.length} refused.`;
     await note(tx as typeof deps.db, { runId: run.id, kind: 'run.planned', message });
+    for (const [ordinal, old] of adopted) await storeAdopted(tx as typeof deps.db, run, ordinal, old);
     for (const one of refused.slice(0, 1000)) {
       await note(tx as typeof deps.db, {
         runId: run.id,
@@ -158,9 +175,14 @@ async function goOn(deps: Deps, run: RunRow, known: readonly (typeof runTables.$
   const anew = known.filter(
     (row) => row.status === 'failed' && (!row.work || !movingCodes.has(row.failure?.code ?? '')),
   );
-  const again = known.filter((row) => row.status === 'failed' && !anew.includes(row));
-  const canceled = known.filter((row) => row.status === 'canceled' && row.work);
-  const open = known.filter((row) => ['running', 'waiting', 'paused', 'cut off'].includes(row.status));
+  const kept = known.filter(
+    (row) =>
+      (row.status === 'failed' && !anew.includes(row)) ||
+      ['running', 'waiting', 'paused', 'cut off'].includes(row.status),
+  );
+  const taken = await takenByLater(db, run, kept);
+  const going = kept.filter((row) => !taken.has(row.ordinal));
+  const emptyNow = known.filter((row) => (row.status === 'canceled' && row.work) || taken.has(row.ordinal));
   const fresh = { status: 'queued' as const, failure: null, endedAt: null, updatedAt: new Date() };
   const emptied = {
     splitDone: false,
@@ -175,14 +197,17 @@ async function goOn(deps: Deps, run: RunRow, known: readonly (typeof runTables.$
     bytes: 0,
     rowsMoving: 0,
   };
-  const kept = [...again, ...open].map((row) => row.ordinal);
-  if (kept.length > 0) await db.update(runTables).set(fresh).where(mine(kept));
-  // Their staging was discarded: a new generation starts from nothing.
-  if (canceled.length > 0) {
+  if (going.length > 0)
     await db
       .update(runTables)
-      .set({ ...fresh, ...emptied, generation: sql`${runTables.generation} + 1` })
-      .where(mine(canceled.map((row) => row.ordinal)));
+      .set(fresh)
+      .where(mine(going.map((row) => row.ordinal)));
+  // Their staging was discarded, or a later run went on in it: a new generation starts from nothing.
+  if (emptyNow.length > 0) {
+    await db
+      .update(runTables)
+      .set({ ...fresh, ...emptied, work: ownWork, generation: sql`${runTables.generation} + 1` })
+      .where(mine(emptyNow.map((row) => row.ordinal)));
   }
   if (anew.length === 0) return;
   const planned = await decide(deps, run);

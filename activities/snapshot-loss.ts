@@ -3,6 +3,7 @@ import { and, eq, isNull, sql } from 'drizzle-orm';
 import type { SnapshotRef } from '../connectors/contract.ts';
 import { chunks, runTables, snapshots } from '../db/schema.ts';
 import { GodwitError } from '../errors.ts';
+import { ownWork } from './adopt.ts';
 import { ofGeneration } from './chunks.ts';
 import type { GenerationRef } from './contract.ts';
 import type { Deps } from './deps.ts';
@@ -58,7 +59,12 @@ export async function declareLost(deps: Deps, row: TableRow): Promise<void> {
 }
 
 /** The next generation of a table, under the newest snapshot; idempotent by the generation it leaves. */
-export async function startAgain(deps: Deps, ref: GenerationRef, signal: AbortSignal): Promise<TableRow> {
+export async function startAgain(
+  deps: Deps,
+  ref: GenerationRef,
+  signal: AbortSignal,
+  why = 'its snapshot was lost; it starts again under a new one',
+): Promise<TableRow> {
   const before = await loadTable(deps.db, ref);
   if (before.generation > ref.generation) return before;
   let newest = await newestSnapshot(deps.db, ref.runId);
@@ -75,6 +81,7 @@ export async function startAgain(deps: Deps, ref: GenerationRef, signal: AbortSi
     .update(runTables)
     .set({
       generation,
+      work: ownWork,
       snapshot: newest.generation,
       consistency: newest.token ? 'snapshot' : 'chunk',
       splitDone: false,
@@ -89,7 +96,7 @@ export async function startAgain(deps: Deps, ref: GenerationRef, signal: AbortSi
       updatedAt: new Date(),
     })
     .where(and(theTable(ref), eq(runTables.generation, ref.generation)));
-  const message = `${before.sourceName}: its snapshot was lost; it starts again under a new one.`;
+  const message = `${before.sourceName}: ${why}.`;
   await note(deps.db, {
     runId: ref.runId,
     ordinal: ref.ordinal,

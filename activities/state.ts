@@ -155,7 +155,8 @@ export async function wait(deps: Deps, run: RunRow, row: TableRow, error: Godwit
   const before = (await loadTable(deps.db, { runId: run.id, epoch: run.epoch, ordinal: row.ordinal })) as TableRow;
   const staged = before.status === 'staged';
   if (!isOpen(before) && !staged) return;
-  const earlier = before.status === 'waiting' || staged ? before.failure : null;
+  // Only what waits counts attempts.
+  const earlier = before.failure?.attempt === undefined ? null : before.failure;
   const since = earlier?.at ?? new Date().toISOString();
   const attempt = (earlier?.attempt ?? 0) + 1;
   const failure = { ...storedFailure(error), at: since, attempt };

@@ -1,11 +1,14 @@
+import { ApplicationFailure } from '@temporalio/common';
 import { and, eq, inArray, sql } from 'drizzle-orm';
 import type { Chunk } from '../connectors/contract.ts';
 import { runs, runTables } from '../db/schema.ts';
 import { GodwitError } from '../errors.ts';
 import type { TableCarry } from '../workflows/messages.ts';
+import { stagingThere } from './adopt.ts';
 import { carryOf, lastChunk, storeChunks } from './chunks.ts';
 import type { GenerationRef, RunRef, SplitArgs, SplitResult, TableRef, Unit } from './contract.ts';
 import type { Deps } from './deps.ts';
+import { ours } from './failures.ts';
 import { labelOf } from './plan-run.ts';
 import { settleSnapshot, startAgain } from './snapshot-loss.ts';
 import {
@@ -18,10 +21,12 @@ import {
   moves,
   note,
   optionsOf,
+  type RunRow,
   recount,
   refuseStale,
   type TableRow,
   theTable,
+  wait,
   withTable,
   workOf,
 } from './state.ts';
@@ -29,28 +34,51 @@ import {
 /** Chunks in flight of one table: whatever this worker's own slots, so that a fleet of workers shares one table. */
 const pool = 16;
 
-const begun = { status: 'running' as const, startedAt: sql`coalesce(started_at, now())`, updatedAt: new Date() };
+export const stagingGone = 'its staging is not on the target any more; it starts again';
 
 export async function prepareTable(deps: Deps, ref: TableRef, signal: AbortSignal): Promise<TableCarry> {
   const run = await loadRun(deps.db, ref);
   let row = await loadTable(deps.db, ref);
+  // One that waits goes on waiting until something moves.
   await deps.db
     .update(runTables)
-    .set({ ...begun, updatedAt: new Date() })
-    .where(and(theTable(ref), inArray(runTables.status, ['queued', 'waiting'])));
-  if ((await settleSnapshot(deps, row)) === 'restart')
-    row = await again(deps, { ...ref, generation: row.generation }, signal);
-  row = await loadTable(deps.db, ref);
-  await withTable(deps, run, row, ({ target, work }) => target.prepare(work));
-  return await carryOf(deps.db, row, row.generation, pool);
+    .set({ status: 'running', startedAt: sql`coalesce(started_at, now())`, updatedAt: new Date() })
+    .where(and(theTable(ref), eq(runTables.status, 'queued')));
+  return await orWait(deps, run, row, signal, async () => {
+    if ((await settleSnapshot(deps, row)) === 'restart')
+      row = await again(deps, { ...ref, generation: row.generation }, signal);
+    else if (!(await stagingThere(deps, run, row)))
+      row = await again(deps, { ...ref, generation: row.generation }, signal, stagingGone);
+    row = await loadTable(deps.db, ref);
+    await withTable(deps, run, row, ({ target, work }) => target.prepare(work));
+    return await carryOf(deps.db, row, row.generation, pool);
+  });
 }
 
-/** Discards what was staged under the lost snapshot, then counts one generation on. */
-async function again(deps: Deps, ref: GenerationRef, signal: AbortSignal): Promise<TableRow> {
+/** A transient failure outside of a chunk: the table shows why it waits, until its job gives up. */
+async function orWait<R>(
+  deps: Deps,
+  run: RunRow,
+  row: TableRow,
+  signal: AbortSignal,
+  work: () => Promise<R>,
+): Promise<R> {
+  try {
+    return await work();
+  } catch (thrown) {
+    const error = ours(thrown);
+    const patient = !signal.aborted && !(thrown instanceof ApplicationFailure) && error.retryable;
+    if (patient && error.code !== 'SNAPSHOT_LOST' && error.code !== 'FENCED') await wait(deps, run, row, error);
+    throw thrown;
+  }
+}
+
+/** Discards what was staged, then counts one generation on. */
+async function again(deps: Deps, ref: GenerationRef, signal: AbortSignal, why?: string): Promise<TableRow> {
   const run = await loadRun(deps.db, ref);
   const row = await loadTable(deps.db, ref);
   if (row.generation === ref.generation) await withTable(deps, run, row, ({ target, work }) => target.discard(work));
-  return await startAgain(deps, ref, signal);
+  return await startAgain(deps, ref, signal, why);
 }
 
 export async function restartTable(deps: Deps, ref: GenerationRef, signal: AbortSignal): Promise<TableCarry> {
@@ -71,7 +99,7 @@ export async function split(deps: Deps, args: SplitArgs, signal: AbortSignal): P
     const after = await lastChunk(deps, args);
     const found: Chunk[] = [];
     let done = true;
-    await withTable(deps, run, row, async ({ source, work, options }) => {
+    const look = withTable(deps, run, row, async ({ source, work, options }) => {
       const bytes = deps.config.chunkBytes;
       const size = { bytes, rows: rowsOf(bytes, row) };
       const pieces = source.split(work.source, {
@@ -89,6 +117,7 @@ export async function split(deps: Deps, args: SplitArgs, signal: AbortSignal): P
         found.push(chunk);
       }
     });
+    await orWait(deps, run, row, signal, () => look);
     if (await storeChunks(deps, args, { after: after?.id ?? 0, found, done })) {
       return { upTo: (after?.id ?? 0) + found.length, done, pool };
     }
@@ -101,13 +130,13 @@ export const rowsOf = (bytes: number, row: Pick<TableRow, 'estimatedBytes' | 'es
     ? Math.max(1000, Math.round((bytes * row.estimatedRows) / row.estimatedBytes))
     : 1_000_000;
 
-export async function finishTable(deps: Deps, ref: GenerationRef): Promise<void> {
+export async function finishTable(deps: Deps, ref: GenerationRef, signal: AbortSignal): Promise<void> {
   const run = await loadRun(deps.db, ref);
   const row = await loadTable(deps.db, ref);
   refuseStale(row, ref);
   if (!isOpen(row)) return;
+  await orWait(deps, run, row, signal, () => withTable(deps, run, row, ({ target, work }) => target.finish(work)));
   await recount(deps.db, ref);
-  await withTable(deps, run, row, ({ target, work }) => target.finish(work));
   await stage(deps, ref);
 }
 

@@ -36,6 +36,8 @@ export type PlannedTable = {
   readonly batchSize: number;
   readonly maxQuarantined: number;
   readonly where: readonly Predicate[];
+  /** After a run that did not end this table. */
+  readonly continue: 'resume' | 'restart';
 };
 
 export type PlanInput = {
@@ -236,6 +238,7 @@ function finished(
     batchSize: entry.batchSize,
     maxQuarantined: entry.maxQuarantined,
     where: entry.where,
+    continue: entry.continue,
   };
 }
 
