@@ -148,6 +148,11 @@ export type BytesBatch = {
   readonly bytes: readonly Uint8Array[];
   readonly framed?: boolean;
   readonly rows?: number;
+  /**
+   * Called by the taker, once, when it will never look at these bytes again (they have left the process): their memory is
+   * then read into again. Not calling it only costs garbage.
+   */
+  readonly release?: () => void;
 };
 export type RowsBatch = { readonly kind: 'rows'; readonly rows: readonly Row[] };
 /** A finished part file in the worker's spool, to be moved or uploaded; the taker removes it. */
@@ -251,6 +256,8 @@ export type Work = {
   readonly generation: number;
   readonly existing: 'refuse' | 'adopt' | 'overwrite';
   readonly swap: 'rename' | 'delete-insert';
+  /** Columns that changed at the source since the last run, in a table that stays (decision 16). */
+  readonly onSchemaChange?: 'add' | 'refuse' | 'ignore';
   /** The one instant of a dumping run. */
   readonly snapshotDate?: string;
   readonly partition?: Partition;
@@ -325,6 +332,8 @@ export interface Target extends AsyncDisposable {
   describe(name: TableName): Promise<ExistingTable | undefined>;
   /** Plan-time refusals that need the target's own state: ownership, other columns, what a swap cannot carry. */
   refusals(work: Work): Promise<readonly GodwitErrorLike[]>;
+  /** What this work changes in a table that stays because the source's columns changed, in words for the plan. */
+  drift?(work: Work): Promise<readonly string[]>;
   /** Idempotent: takes ownership, makes schema, user types and the staging of this generation. */
   prepare(work: Work): Promise<void>;
   /** Raises the chunk's epoch, ending an older attempt that still sits on it; says what is durable already. */

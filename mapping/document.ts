@@ -43,6 +43,8 @@ export type TableEntry = {
   readonly existing: 'refuse' | 'adopt' | 'overwrite';
   readonly swap: 'rename' | 'delete-insert';
   readonly continue: 'resume' | 'restart';
+  /** Absent in documents stored before there was this key: add. */
+  readonly onSchemaChange?: 'add' | 'refuse' | 'ignore';
   /** For `checked` columns: per column, `*` for all others. */
   readonly onMisfit: Readonly<Record<string, Misfit>>;
   readonly maxQuarantined: number;

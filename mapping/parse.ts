@@ -240,6 +240,7 @@ function tableEntry(entry: TableKeys, at: Path, found: Report): TableEntry {
     existing: entry.existing,
     swap: entry.swap,
     continue: entry.continue,
+    onSchemaChange: entry.on_schema_change,
     onMisfit:
       typeof entry.on_misfit === 'string' ? { '*': entry.on_misfit } : (entry.on_misfit as Record<string, Misfit>),
     maxQuarantined: entry.max_quarantined,

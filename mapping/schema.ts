@@ -100,6 +100,12 @@ export const tableSchema = z.strictObject({
     .enum(['resume', 'restart'])
     .default('resume')
     .describe('After an unfinished run: go on where it stopped, or start the table again'),
+  on_schema_change: z
+    .enum(['add', 'refuse', 'ignore'])
+    .default('add')
+    .describe(
+      "When the source's columns changed since the last run, for a target table that stays: follow (new columns added, types widened), refuse, or leave new columns out",
+    ),
   on_misfit: z
     .union([misfit, z.record(name, misfit)], { error: `expected ${misfits.join(', ')}, or a map of columns to these` })
     .default({})

@@ -190,8 +190,13 @@ async function refuseByTarget(
   for (const one of drafts) {
     if (one.want.target !== name || !one.planned || one.failure) continue;
     try {
+      one.planned = await withoutNew(opened.target, one.planned);
       const [first, ...more] = await opened.target.refusals(one.planned.work);
-      if (!first) continue;
+      if (!first) {
+        const notes = await opened.target.drift?.(one.planned.work);
+        if (notes && notes.length > 0) one.planned = { ...one.planned, notes: [...one.planned.notes, ...notes] };
+        continue;
+      }
       const others =
         more.length > 0 ? ` (and ${more.length} more: ${more.map((error) => error.message).join(' ')})` : '';
       one.failure = new GodwitError(first.code as ErrorCode, first.message + others, {
@@ -202,6 +207,24 @@ async function refuseByTarget(
       one.failure = ofTarget(input, error);
     }
   }
+}
+
+/** `on_schema_change: ignore`: columns which the target's table does not have are left out, but for those it cannot be without. */
+async function withoutNew(target: Target, planned: PlannedWork): Promise<PlannedWork> {
+  const { work, notes } = planned;
+  const stays = work.mode === 'dumping' || work.swap === 'delete-insert' || work.existing === 'adopt';
+  if (work.onSchemaChange !== 'ignore' || !stays) return planned;
+  const there = await target.describe(work.name);
+  if (!there || there.columns.length === 0) return planned;
+  if (work.existing === 'overwrite' && there.owner !== work.jobUid) return planned;
+  const has = new Set(there.columns.map((column) => column.name));
+  const needed = new Set([...work.key, ...(work.partition ? [work.partition.column] : [])]);
+  const stay = ({ name, constant }: Work['columns'][number]) =>
+    has.has(name) || needed.has(name) || constant !== undefined;
+  const left = work.columns.filter((column) => !stay(column));
+  if (left.length === 0) return planned;
+  const said = left.map(({ name }) => `${name}: new at the source and left out (on_schema_change: ignore)`);
+  return { ...planned, work: { ...work, columns: work.columns.filter(stay) }, notes: [...notes, ...said] };
 }
 
 /** A table of less than one and a half chunks, and one without a key, moves as one. */

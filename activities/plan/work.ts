@@ -68,6 +68,7 @@ export function planWork(input: WorkInput): PlannedWork {
       generation: 1,
       existing: entry.existing,
       swap: entry.swap,
+      onSchemaChange: entry.onSchemaChange ?? 'add',
       ...(entry.mode === 'dumping' ? { snapshotDate: input.snapshotDate } : {}),
       ...(partition ? { partition } : {}),
       lane: lane.lane,

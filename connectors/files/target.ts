@@ -52,6 +52,7 @@ export function targetOf(store: Store): Target {
     fit: (table, format) => table.columns.map((column) => fitOf(column, format)),
     describe: (name) => describe(store, name),
     refusals: (work) => refusals(store, work),
+    drift: (work) => drift(store, work),
     prepare: (work) => prepare(store, work),
     claim: (work, chunk) => claimChunk(store, work, chunk),
     write: (work, claim, batches, options) => write(store, { work, claim, batches, options }),
@@ -128,7 +129,30 @@ async function refusals(store: Store, work: Work): Promise<GodwitError[]> {
     found.push(new GodwitError('NAME_COLLISION', sentence, { ...where, column: twice.name }));
   }
   const taken = await ownershipRefusal(store, work);
-  return taken ? [...found, taken] : found;
+  if (taken) found.push(taken);
+  const changed = work.onSchemaChange === 'refuse' ? await drift(store, work) : [];
+  if (changed.length > 0) {
+    const sentence = `${where.table} has other columns in its last snapshot: ${changed.join('; ')}.`;
+    found.push(new GodwitError('TARGET_DIFFERS', sentence, where));
+  }
+  return found;
+}
+
+/** Columns of a new snapshot against those of the one before it: each part says its own, the manifest the newest. */
+async function drift(store: Store, work: Work): Promise<string[]> {
+  if (work.mode !== 'dumping') return [];
+  const { manifest } = (await readManifest(store, work.name)) ?? {};
+  if (!manifest || manifest.job !== work.jobUid || manifest.mode !== 'dumping') return [];
+  const before = new Map(manifest.columns.map((column) => [column.name, column.type]));
+  const now = new Map(work.columns.map((column) => [column.name, column.native]));
+  return [
+    ...[...now].flatMap(([name, type]) => {
+      const was = before.get(name);
+      if (was === undefined) return [`${name}: new; earlier snapshots do not have it`];
+      return was === type ? [] : [`${name}: ${was} in earlier snapshots and ${type} from now on`];
+    }),
+    ...[...before.keys()].filter((name) => !now.has(name)).map((name) => `${name}: not in new snapshots`),
+  ];
 }
 
 async function ownershipRefusal(store: Store, work: Work): Promise<GodwitError | undefined> {

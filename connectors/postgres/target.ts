@@ -12,7 +12,7 @@ import { fitTable } from './target/fit.ts';
 import { Ledger } from './target/ledger.ts';
 import { prepareWork } from './target/prepare.ts';
 import { publishWorks } from './target/publish.ts';
-import { describeTable, refusalsOf } from './target/refusals.ts';
+import { describeTable, driftNotes, refusalsOf } from './target/refusals.ts';
 import { writeChunk } from './target/write.ts';
 
 const formats: readonly Format[] = ['pg-binary', 'pg-text', 'rows'];
@@ -43,6 +43,7 @@ export function openTarget(settings: PostgresSettings): Target {
     fit: fitTable,
     describe: (name) => pool.use(async (session) => describeTable(session, name, await ledger.exists(session))),
     refusals: (work) => pool.use(async (session) => refusalsOf(session, work, await ledger.exists(session))),
+    drift: (work) => pool.use((session) => driftNotes(session, work)),
     prepare: (work) => withLedger((session) => prepareWork(session, work)),
     async claim(work, chunk) {
       await ledger.ensure();

@@ -88,6 +88,7 @@ tables:
       existing: 'refuse',
       swap: 'rename',
       continue: 'resume',
+      onSchemaChange: 'add',
       onMisfit: {},
       maxQuarantined: 0,
       views: false,

@@ -6,6 +6,7 @@ import { type PostgresUserType, postgresExtras } from '../extras.ts';
 import type { Session } from '../session.ts';
 import { columnList, ident, literal, tableIdent } from '../sql.ts';
 import { sweep } from './discard.ts';
+import { adapt } from './drift.ts';
 import { columnSql, isWhole, type LaidColumn, layout, renames } from './layout.ts';
 import { addNotes, lockLedger, notPrepared, workRow } from './ledger.ts';
 import { keyOf, receiverOf } from './names.ts';
@@ -103,7 +104,10 @@ async function makeReceiver(session: Session, work: Work, oid: string | undefine
     work.mode === 'dumping'
       ? await session.query('SELECT to_regclass($1) AS r WHERE to_regclass($1) IS NOT NULL', [table])
       : [];
-  if (there) return [];
+  if (there) {
+    if (oid !== undefined) await adapt(session, work, oid);
+    return [];
+  }
   if (oid !== undefined && work.mode === 'replace') throw notPrepared(work);
   const { columns, notes } = await possible(session, work);
   await createTable(session, work, columns);

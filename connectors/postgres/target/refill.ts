@@ -7,6 +7,7 @@ import { tableText, type Work } from '../../contract.ts';
 import type { Session } from '../session.ts';
 import { columnList, ident, tableIdent } from '../sql.ts';
 import { incomingKeys } from './dependents.ts';
+import { adapt } from './drift.ts';
 import { advance } from './finish.ts';
 import { layout } from './layout.ts';
 import type { PendingKey } from './ledger.ts';
@@ -29,6 +30,7 @@ export async function refill(
   const alter = (what: string) => session.query(`ALTER TABLE ${table} ${what}`);
   for (const trigger of triggers) await alter(`DISABLE TRIGGER ${ident(trigger.name)}`);
   await session.query(`DELETE FROM ${table}`);
+  await adapt(session, work, oid);
   await session.query(
     `INSERT INTO ${table} (${columnList(columns.map((column) => column.final))}) OVERRIDING SYSTEM VALUE
      SELECT ${columnList(columns.map((column) => column.name))} FROM ${staging}`,

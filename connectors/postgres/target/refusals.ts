@@ -5,6 +5,7 @@ import { postgresExtras } from '../extras.ts';
 import type { Session } from '../session.ts';
 import { ident, tableIdent } from '../sql.ts';
 import { dependentsOf } from './dependents.ts';
+import { columnsOf, driftOf, stays } from './drift.ts';
 import { layout } from './layout.ts';
 import { isEmpty, notOwned, ownership } from './ownership.ts';
 import { leavingOf } from './swap.ts';
@@ -151,24 +152,7 @@ const isMultirange = (work: Work, name: string): boolean =>
   );
 
 async function otherColumns(session: Session, work: Work, oid: string): Promise<GodwitError[]> {
-  const there = await columnsOf(session, oid);
-  const differences: string[] = [];
-  const wanted = layout(work);
-  for (const column of wanted) {
-    const found = there.find((one) => one.name === column.final);
-    if (!found) differences.push(`${column.final} is not there`);
-    else if (found.native !== column.native)
-      differences.push(`${column.final} is ${found.native} there and ${column.native} at the source`);
-    else if (!found.nullable && !column.notNull && column.plan)
-      differences.push(`${column.final} may not be NULL there`);
-    else if (found.generated !== (column.special?.generated !== undefined))
-      differences.push(`${column.final} is generated on one side only`);
-  }
-  for (const column of there) {
-    if (wanted.some((one) => one.final === column.name)) continue;
-    const needed = !column.nullable && !column.default && !column.generated;
-    if (work.mode === 'replace' || needed) differences.push(`${column.name} is there only`);
-  }
+  const { differences } = driftOf(work, await columnsOf(session, oid), session.version);
   if (differences.length === 0) return [];
   const table = tableText(work.name);
   return [
@@ -179,14 +163,15 @@ async function otherColumns(session: Session, work: Work, oid: string): Promise<
   ];
 }
 
-type ColumnThere = { name: string; native: string; nullable: boolean; default: boolean; generated: boolean };
-const columnsOf = (session: Session, oid: string) =>
-  session.query<ColumnThere>(
-    `SELECT attname AS name, format_type(atttypid, atttypmod) AS native, NOT attnotnull AS nullable,
-       atthasdef OR attidentity <> '' AS default, attgenerated <> '' AS generated
-     FROM pg_attribute WHERE attrelid = $1::oid AND attnum > 0 AND NOT attisdropped ORDER BY attnum`,
-    [oid],
+/** What a run would change in a table that stays, in words. */
+export async function driftNotes(session: Session, work: Work): Promise<readonly string[]> {
+  if (!stays(work)) return [];
+  const [there] = await session.query<{ oid: string }>(
+    'SELECT to_regclass($1)::oid::text AS oid WHERE to_regclass($1) IS NOT NULL',
+    [tableIdent(work.name)],
   );
+  return there ? driftOf(work, await columnsOf(session, there.oid), session.version).notes : [];
+}
 
 async function notCarried(session: Session, work: Work, oid: string): Promise<GodwitError[]> {
   const table = tableText(work.name);
