@@ -8,6 +8,7 @@ import type { Socket } from 'node:net';
 import { GodwitError } from '../../errors.ts';
 import { translate } from './errors.ts';
 import { type Session, wireOf } from './session.ts';
+import { divert, giveBack, hold } from './slabs.ts';
 
 export type CopyOutOptions = {
   /** Keep the CopyData headers (`BytesBatch.framed`). */
@@ -17,7 +18,8 @@ export type CopyOutOptions = {
   readonly signal?: AbortSignal;
 };
 
-export type CopyOutBatch = { readonly bytes: Uint8Array[]; readonly rows?: number };
+/** `release`: see BytesBatch. */
+export type CopyOutBatch = { readonly bytes: Uint8Array[]; readonly rows?: number; readonly release?: () => void };
 
 const copyData = 0x64; // d
 const copyDone = 0x63; // c
@@ -40,7 +42,7 @@ export async function* copyOut(session: Session, sql: string, options: CopyOutOp
       const bytes = await reader.next();
       options.signal?.throwIfAborted();
       if (bytes === undefined) break;
-      yield { bytes };
+      yield { bytes, release: () => bytes.forEach(giveBack) };
     }
     finished = true;
     yield { bytes: [], rows: reader.rows };
@@ -131,7 +133,7 @@ class CopyReader implements Submittable {
   submit(connection: { query(text: string): void }): void {
     this.#listeners = this.#socket.listeners('data') as DataListener[];
     for (const listener of this.#listeners) this.#socket.removeListener('data', listener);
-    this.#socket.on('data', this.#data);
+    if (!divert(this.#socket, this.#data)) this.#socket.on('data', this.#data);
     this.#taken = true;
     connection.query(this.#text);
   }
@@ -216,7 +218,7 @@ class CopyReader implements Submittable {
       if (length - at < 5) {
         // A header in two pieces: kept back, so that what is passed on is cut within payloads only.
         this.#push(data, from, at);
-        this.#stub = data.subarray(at);
+        this.#stub = Buffer.from(data.subarray(at));
         return;
       }
       const size = data.readUInt32BE(at + 1) + 1;
@@ -281,18 +283,22 @@ class CopyReader implements Submittable {
 
   #push(data: Buffer, from: number, to: number): void {
     if (to <= from) return;
-    this.#pending.push(from === 0 && to === data.length ? data : data.subarray(from, to));
+    const piece = from === 0 && to === data.length ? data : data.subarray(from, to);
+    hold(piece);
+    this.#pending.push(piece);
     this.#pendingBytes += to - from;
   }
 
-  #toDriver(data: Buffer): void {
+  /** A copy: the driver keeps what it does not understand yet. */
+  #toDriver(piece: Buffer): void {
+    const data = Buffer.from(piece);
     for (const listener of this.#listeners) listener.call(this.#socket, data);
   }
 
   #giveBack(): void {
     if (!this.#taken) return;
     this.#taken = false;
-    this.#socket.removeListener('data', this.#data);
+    if (!divert(this.#socket, undefined)) this.#socket.removeListener('data', this.#data);
     for (const listener of this.#listeners) this.#socket.on('data', listener);
     if (this.#socket.isPaused()) this.#socket.resume();
   }

@@ -89,7 +89,7 @@ async function* bytes(session: Session, table: Table, chunk: Chunk, want: Read):
     bytes: Math.min(want.batch.bytes, 4 * 1024 * 1024),
     signal: want.signal,
   });
-  for await (const batch of copy) yield { kind: 'bytes', framed, bytes: batch.bytes, rows: batch.rows };
+  for await (const batch of copy) yield { kind: 'bytes', framed, ...batch };
 }
 
 async function* rows(session: Session, table: Table, chunk: Chunk, want: Read): AsyncGenerator<RowsBatch> {

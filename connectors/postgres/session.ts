@@ -6,6 +6,7 @@ import pg from 'pg';
 import { GodwitError, type Where } from '../../errors.ts';
 import { atServer, sqlstate, translate } from './errors.ts';
 import type { PostgresAddress } from './settings.ts';
+import { slabSocket } from './slabs.ts';
 import { literal } from './sql.ts';
 
 export type SessionOptions = {
@@ -67,6 +68,7 @@ async function connect(address: PostgresAddress, ssl: Tls, options: SessionOptio
     // Never fall back to PGPASSWORD or ~/.pgpass of whoever runs the worker.
     password: address.password ?? (() => ''),
     ssl,
+    ...(ssl === false ? { stream: slabSocket } : {}),
     keepAlive: true,
     keepAliveInitialDelayMillis: 30_000,
     connectionTimeoutMillis: address.connectSeconds * 1000,

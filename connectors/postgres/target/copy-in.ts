@@ -45,18 +45,23 @@ export class CopyIn {
     });
   }
 
-  /** Passes bytes on as they are: whole CopyData messages or pieces of them. */
-  async frames(parts: readonly Uint8Array[]): Promise<void> {
+  /**
+   * Passes bytes on as they are: whole CopyData messages or pieces of them. `release` is called when the last of them has
+   * left the process (or never will).
+   */
+  async frames(parts: readonly Uint8Array[], release?: () => void): Promise<void> {
     this.#check();
     const socket = this.#socket;
     socket.cork();
     for (const part of parts) if (part.length > 0) socket.write(part);
+    // Writes end in order: this one after all before it.
+    if (release) socket.write(nothing, release);
     socket.uncork();
     if (socket.writableNeedDrain) await this.#drained();
   }
 
   /** Wraps bytes of the stream, cut anywhere, into CopyData messages. */
-  async bytes(parts: readonly Uint8Array[]): Promise<void> {
+  async bytes(parts: readonly Uint8Array[], release?: () => void): Promise<void> {
     let message: Uint8Array[] = [];
     let length = 0;
     const send = async () => {
@@ -75,6 +80,7 @@ export class CopyIn {
       }
     }
     await send();
+    if (release) await this.frames([], release);
   }
 
   /** Ends the data. The rows the server took. */
@@ -144,6 +150,7 @@ export class CopyIn {
   handleCopyData(): void {}
 }
 
+const nothing = new Uint8Array();
 const frameBytes = 262_144;
 /** The server takes messages of up to 1 GB; a piece of this size keeps its buffer small. */
 const most = 16 * 1024 * 1024;

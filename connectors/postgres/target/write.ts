@@ -127,8 +127,8 @@ async function moveBytes(session: Session, writing: Writing, { iterator, first }
   let said: number | undefined;
   for (let batch: Batch | undefined = first; batch; ) {
     if (batch.kind !== 'bytes') throw new GodwitError('INTERNAL', `A ${batch.kind} batch in a stream of bytes.`);
-    if (batch.framed) await copy.frames(batch.bytes);
-    else await copy.bytes(batch.bytes);
+    if (batch.framed) await copy.frames(batch.bytes, batch.release);
+    else await copy.bytes(batch.bytes, batch.release);
     for (const part of batch.bytes) bytes += part.length;
     said = batch.rows ?? said;
     options.progress?.({ rows: batch.rows ?? 0, bytes });
