@@ -11,7 +11,7 @@ const common = {
 } satisfies ActivityOptions;
 
 /** Reads and writes of Godwit's own PostgreSQL. */
-export const control = proxyActivities<Activities>({ ...common, startToCloseTimeout: '60s' });
+export const control = proxyActivities<Activities>({ ...common, startToCloseTimeout: '60s', heartbeatTimeout: '15s' });
 
 /** Work on sources and targets that can take long (an index on a big table). */
 export const long = proxyActivities<Activities>({
