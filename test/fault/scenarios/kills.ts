@@ -56,22 +56,37 @@ export async function kills(at: () => Installation, times: number): Promise<void
     const shop = await newShop(here, 'kills');
     const bucket = await bucketOf();
     await using writer = startWriter(shop.source, random.fork('writer'));
-    await apply(here, everywhere(here, shop, bucket));
+    // Two jobs on one source: what is killed in the swap of one is not what is killed in the publication of the other.
+    const { copy, ...files } = everywhere(here, shop, bucket).destination as { copy: object };
+    const jobs = [
+      { ...shop.mapping, name: 'kills', destination: { copy } },
+      { ...shop.mapping, name: 'kills_files', destination: files },
+    ];
+    for (const job of jobs) await apply(here, job);
     const before = here.workers.kills;
     here.sourceProxy.delay(150);
-    const run = await start(here, shop.name);
-    await using copies = copySnapshots(here.metadata.url, shop.source, run.id);
+    const runs = await Promise.all(jobs.map((job) => start(here, job.name)));
+    await using watching = new AsyncDisposableStack();
+    const watched = runs.map((run) => ({
+      run,
+      copies: watching.use(copySnapshots(here.metadata.url, shop.source, run.id)),
+    }));
+    const allDone = async () => (await Promise.all(runs.map((run) => nothingLeft(here, run.id)))).every((done) => done);
     try {
       for (const point of whilePublishing) here.workers.arm(point, 'SIGKILL');
       let killed = 0;
-      while (killed < times && !(await nothingLeft(here, run.id))) {
+      while (killed < times && !(await allDone())) {
         await sleep(random.between(50, 2_500));
         if (here.workers.signal('SIGKILL') !== undefined) killed++;
       }
       here.sourceProxy.delay(0);
-      const figures = await exactly(here, shop, run.id, copies, bucket);
-      report('random kills', { kills: here.workers.kills - before, writes: writer.committed, ...figures });
-      expect(killed, 'kills before the run was over').toBe(times);
+      const verdicts = await Promise.all(
+        watched.map(({ run, copies }, i) => exactly(here, shop, run.id, copies, i === 1 ? bucket : undefined)),
+      );
+      for (const [i, verdict] of verdicts.entries())
+        report(`random kills, to ${i === 0 ? 'PostgreSQL' : 'files'}`, verdict);
+      report('random kills', { kills: here.workers.kills - before, writes: writer.committed });
+      expect(killed, 'kills before the runs were over').toBe(times);
       for (const point of whilePublishing) expect(here.workers.armed(point), point).toBe(false);
     } finally {
       here.workers.disarm();
