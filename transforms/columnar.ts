@@ -105,13 +105,18 @@ function statementOf(work: PartsWork, given: readonly Projected[] | undefined): 
       `COPY (SELECT ${list} FROM read_csv(${literal(path)}, columns = ${input}, auto_detect = false, header = false, ` +
       `delim = ',', quote = '"', escape = '"', nullstr = '', allow_quoted_nulls = false, strict_mode = true, ` +
       `new_line = '\\n', encoding = 'utf-8', parallel = ${parallel}, max_line_size = ${line}, buffer_size = ${buffer})) ` +
-      `TO ${literal(out)} (${formatOptions[format]}, ${where}, FILENAME_PATTERN 'part-{i}', OVERWRITE_OR_IGNORE)`,
+      `TO ${literal(out)} (${formatOptions[format]}${format === 'parquet' && line <= fastLine ? smallDictionary : ''}, ` +
+      `${where}, FILENAME_PATTERN 'part-{i}', OVERWRITE_OR_IGNORE)`,
   };
 }
 
+/** Gives up early on texts that are all different. Not for long rows: it would hold one more copy of them. */
+const smallDictionary = ', STRING_DICTIONARY_PAGE_SIZE_LIMIT 65536';
+
+/** Level 1 and row groups of this size make files as small as level 3 with twice the rows, for a fifth less work. */
 const formatOptions: Readonly<Record<FileFormat, string>> = {
   parquet:
-    'FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 3, ROW_GROUP_SIZE 61440, ROW_GROUP_SIZE_BYTES 33554432, RETURN_STATS',
+    'FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, ROW_GROUP_SIZE 30720, ROW_GROUP_SIZE_BYTES 33554432, RETURN_STATS',
   csv: "FORMAT csv, HEADER true, FILE_EXTENSION 'csv', RETURN_FILES",
   // A line is finished text: written raw, by a writer told of no quote and of a delimiter that is nowhere needed.
   ndjson: "FORMAT csv, HEADER false, QUOTE '', ESCAPE '', DELIMITER e'\\x01', FILE_EXTENSION 'ndjson', RETURN_FILES",

@@ -86,11 +86,12 @@ function cast(column: PlanColumn, i: number, type: string, format: FileFormat): 
     case 'BLOB':
       return `unhex(${c})`;
     // The next two: DuckDB would read `0044-03-15 BC` as AD 44 and `infinity` as a date. A plain year has four digits.
+    // (LIKE makes no new text; taking the fifth character does.)
     case 'DATE':
-      return `CASE WHEN strlen(${c}) <> 10 OR ${c}[5] <> '-' THEN ${refuse(i)} ELSE CAST(${c} AS DATE) END`;
+      return `CASE WHEN strlen(${c}) <> 10 OR ${c} NOT LIKE '____-%' THEN ${refuse(i)} ELSE CAST(${c} AS DATE) END`;
     case 'TIMESTAMP':
     case 'TIMESTAMPTZ':
-      return `CASE WHEN suffix(${c}, 'C') OR ${c}[5] <> '-' THEN ${refuse(i)} ELSE CAST(${c} AS ${type}) END`;
+      return `CASE WHEN suffix(${c}, 'C') OR ${c} NOT LIKE '____-%' THEN ${refuse(i)} ELSE CAST(${c} AS ${type}) END`;
     case 'TIME':
       // 24:00:00 is a time in PostgreSQL, in no Parquet reader.
       return `CASE WHEN prefix(${c}, '24') THEN ${endOfDay(column, i)} ELSE CAST(${c} AS TIME) END`;
