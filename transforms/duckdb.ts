@@ -13,7 +13,7 @@ export type DuckDbOptions = {
   readonly memoryBytes: number;
   /** What it may spill to disk. Default 8 × the memory. */
   readonly spillBytes?: number;
-  /** Default: the processors there are, at most 8. */
+  /** Default: half of the processors, at most 8: the source and the other slots need the rest, each thread its buffers. */
   readonly threads?: number;
 };
 
@@ -29,7 +29,7 @@ const quoted = (text: string): string => `'${text.replaceAll("'", "''")}'`;
 export async function openDuckDb(options: DuckDbOptions): Promise<DuckDb> {
   const spill = await spoolFolder(options.spool);
   const instance = await DuckDBInstance.create(':memory:', {
-    threads: String(options.threads ?? Math.min(8, availableParallelism())),
+    threads: String(options.threads ?? Math.max(1, Math.min(8, availableParallelism() >> 1))),
     memory_limit: `${Math.ceil(options.memoryBytes / 1024)}KiB`,
     temp_directory: spill,
     max_temp_directory_size: `${Math.ceil((options.spillBytes ?? options.memoryBytes * 8) / 1024)}KiB`,
