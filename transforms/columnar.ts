@@ -235,6 +235,7 @@ async function feed(
         });
         bytes += sizeOf(batch);
         rows = batch.rows ?? rows;
+        batch.release?.();
         options.progress?.(bytes);
       }
       const result = await new Promise<IteratorResult<BytesBatch> | undefined>((resolve, reject) => {

@@ -1,13 +1,15 @@
 /**
  * Chunks, found as they are asked for. Three kinds:
  * 1. `all`: the table is smaller than a chunk, or has no key to walk. No query.
- * 2. `keys`: ranges of the key, each bound found by one walk of N entries along the key's index.
+ * 2. `keys`: ranges of the key. Their bounds come from the statistics' histogram where it is fresh and the key simple, at no
+ *    cost; else each is found by one walk of N entries along the key's index.
  * 3. `blocks`: ranges of the table's blocks, where the order of the key says nothing about the order on disk (random
  *    UUIDs): a key range would touch every block of the table. Needs one snapshot for all chunks.
  */
 import type { Chunk, SplitOptions, Table } from '../contract.ts';
 import { type BlockBounds, compare, type KeyBounds, keyExpression } from './bounds.ts';
 import { type PostgresExtras, type PostgresKeyIndex, postgresExtras } from './extras.ts';
+import { histogramBounds } from './histogram.ts';
 import type { SessionPool } from './pool.ts';
 import type { Session } from './session.ts';
 import { ident } from './sql.ts';
@@ -44,6 +46,17 @@ async function* all(table: Table, options: SplitOptions): AsyncGenerator<Chunk> 
   if (!options.after) yield { id: 1, kind: 'all', bounds: {}, rows: Math.max(0, table.rows) };
 }
 
+/**
+ * Chunks are of one size, and of an even number: a last one on its own would leave half of a worker idle. Without an
+ * estimate each is as large as may be.
+ */
+export function evenly(table: Table, size: SplitOptions['size']): { readonly rows: number; readonly count: number } {
+  const most = stride(table, size);
+  const needed = Math.ceil(Math.max(table.rows, 0) / most);
+  const count = needed > 1 ? needed + (needed % 2) : needed;
+  return { count, rows: count > 1 ? Math.ceil(table.rows / count) : most };
+}
+
 /** Rows of a chunk: as many as asked for, or as many as fit into the bytes. */
 export function stride(table: Table, { rows, bytes }: SplitOptions['size']): number {
   const width = table.rows > 0 && table.bytes > 0 ? table.bytes / table.rows : 100;
@@ -56,7 +69,7 @@ async function* keys(
   index: PostgresKeyIndex,
   options: SplitOptions,
 ): AsyncGenerator<Chunk> {
-  const rows = stride(table, options.size);
+  const { rows, count } = evenly(table, options.size);
   let id = options.after?.id ?? 0;
   let after: readonly string[] | undefined;
   if (options.after) {
@@ -75,8 +88,9 @@ async function* keys(
          set_config('enable_sort', 'off', true), set_config('max_parallel_workers_per_gather', '0', true)`,
     );
     let left = table.rows;
+    const known = await histogramBounds(session, table, index, count, after?.[0]);
     for (;;) {
-      const upto: string[] | undefined = await walk(session, table, index, after, rows);
+      const upto: string[] | undefined = known ? nextOf(known) : await walk(session, table, index, after, rows);
       const bounds: KeyBounds = { ...(after && { after }), ...(upto && { upto }) };
       yield { id: ++id, kind: 'keys', bounds, rows: upto ? rows : Math.max(0, Math.round(left)) };
       if (!upto) break;
@@ -93,6 +107,8 @@ async function* keys(
     else session.destroy();
   }
 }
+
+const nextOf = (bounds: string[]): string[] | undefined => (bounds.length > 0 ? bounds.splice(0, 1) : undefined);
 
 /**
  * The last key of the next `rows` rows, or undefined when no more than that are left: so that the last chunk, open above,
