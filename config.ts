@@ -46,7 +46,7 @@ const environment = z.object({
     ),
   GODWIT_SLOTS: count(1, 64).default(2).describe('Chunks one worker moves at once'),
   GODWIT_CHUNK_MB: count(1, 65536).default(256).describe('Aimed-at size of a chunk in MB of the source'),
-  GODWIT_DUCKDB_MB: count(32, 65536).default(112).describe('Memory limit of DuckDB per slot'),
+  GODWIT_DUCKDB_MB: count(32, 65536).default(96).describe('Memory limit of DuckDB per slot'),
   GODWIT_CACHE: z.string().optional().describe('Cache of downloaded servers. Default `~/.cache/godwit`'),
   GODWIT_LOG: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).default('info').describe('Log level'),
   GODWIT_WORKER_SHUTDOWN_SECONDS: count(1, 3600).default(30).describe('Grace for a stopping worker to end its chunks'),

@@ -130,7 +130,12 @@ function runUnderPinnedNode(args) {
   if (exec && args[1] === undefined) throw new Error('--exec needs a file.');
   const file = exec ? path.resolve(home, args[1]) : path.join(home, 'cli', 'main.ts');
   const command = [...flags, file, ...args.slice(exec ? 2 : 0)];
-  const env = { ...process.env, PATH: `${path.join(modules, '.bin')}${path.delimiter}${process.env.PATH ?? ''}` };
+  const env = {
+    // glibc keeps an arena per thread, each with memory that was freed: two are enough, and save a worker some 50 MB.
+    MALLOC_ARENA_MAX: '2',
+    ...process.env,
+    PATH: `${path.join(modules, '.bin')}${path.delimiter}${process.env.PATH ?? ''}`,
+  };
   // Becoming that Node instead of waiting for it: no second process, and signals arrive where they belong.
   if (process.execve && process.platform !== 'win32') {
     try {

@@ -40,6 +40,9 @@ export async function openDuckDb(options: DuckDbOptions): Promise<DuckDb> {
   });
   const connection = await instance.connect();
   await connection.run("SET GLOBAL TimeZone = 'UTC'");
+  // Memory a chunk has freed goes back to the system, not only to the allocator: the worker has other things to do.
+  await connection.run("SET allocator_flush_threshold = '16MiB'");
+  await connection.run("SET allocator_bulk_deallocation_flush_threshold = '32MiB'");
   await connection.run(`SET allowed_directories = [${quoted(options.spool + sep)}]`);
   await connection.run('SET enable_external_access = false');
   await connection.run('SET lock_configuration = true');

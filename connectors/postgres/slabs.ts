@@ -12,7 +12,7 @@ import { Socket } from 'node:net';
 const slabBytes = 1024 * 1024;
 /** A slab with less room than this is not read into any more. */
 const leastRead = 128 * 1024;
-const mostFree = 16;
+const mostFree = 8;
 
 type Slab = { readonly buffer: Buffer; pieces: number };
 
