@@ -13,6 +13,7 @@ import {
   borrowTarget,
   loadRun,
   newestSnapshot,
+  noChunks,
   note,
   openStatuses,
   optionsOf,
@@ -184,19 +185,7 @@ async function goOn(deps: Deps, run: RunRow, known: readonly (typeof runTables.$
   const going = kept.filter((row) => !taken.has(row.ordinal));
   const emptyNow = known.filter((row) => (row.status === 'canceled' && row.work) || taken.has(row.ordinal));
   const fresh = { status: 'queued' as const, failure: null, endedAt: null, updatedAt: new Date() };
-  const emptied = {
-    splitDone: false,
-    snapshot: null,
-    consistency: 'snapshot' as const,
-    chunksTotal: 0,
-    chunksDone: 0,
-    rowsRead: 0,
-    rowsWritten: 0,
-    rowsFiltered: 0,
-    rowsQuarantined: 0,
-    bytes: 0,
-    rowsMoving: 0,
-  };
+  const emptied = { ...noChunks, snapshot: null, consistency: 'snapshot' as const };
   if (going.length > 0)
     await db
       .update(runTables)

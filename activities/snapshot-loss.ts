@@ -7,7 +7,7 @@ import { ownWork } from './adopt.ts';
 import { ofGeneration } from './chunks.ts';
 import type { GenerationRef } from './contract.ts';
 import type { Deps } from './deps.ts';
-import { loadTable, newestSnapshot, note, refOf, snapshotOf, type TableRow, theTable } from './state.ts';
+import { loadTable, newestSnapshot, noChunks, note, refOf, snapshotOf, type TableRow, theTable } from './state.ts';
 
 /**
  * What the table reads under from now on (decision 7). Cases: 1 it has not begun: the newest snapshot; 2 its snapshot
@@ -84,15 +84,7 @@ export async function startAgain(
       work: ownWork,
       snapshot: newest.generation,
       consistency: newest.token ? 'snapshot' : 'chunk',
-      splitDone: false,
-      chunksTotal: 0,
-      chunksDone: 0,
-      rowsRead: 0,
-      rowsWritten: 0,
-      rowsFiltered: 0,
-      rowsQuarantined: 0,
-      bytes: 0,
-      rowsMoving: 0,
+      ...noChunks,
       updatedAt: new Date(),
     })
     .where(and(theTable(ref), eq(runTables.generation, ref.generation)));

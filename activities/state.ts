@@ -258,3 +258,16 @@ export const knownCode = (code: string, message: string): GodwitError =>
   code in codes
     ? new GodwitError(code as keyof typeof codes, message)
     : new GodwitError('INTERNAL', `${code}: ${message}`);
+
+/** What a table's row says of its chunks before there is any. */
+export const noChunks = {
+  splitDone: false,
+  chunksTotal: 0,
+  chunksDone: 0,
+  rowsRead: 0,
+  rowsWritten: 0,
+  rowsFiltered: 0,
+  rowsQuarantined: 0,
+  bytes: 0,
+  rowsMoving: 0,
+} as const;
