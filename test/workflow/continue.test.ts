@@ -1,8 +1,9 @@
 import { join } from 'node:path';
 import { asc, eq } from 'drizzle-orm';
+import pg from 'pg';
 import { describe, expect, test } from 'vitest';
 import { chunks, events, runs, runTables } from '../../db/schema.ts';
-import { cancelUpdate, pauseUpdate, resumeUpdate, stateQuery } from '../../workflows/messages.ts';
+import { cancelUpdate } from '../../workflows/messages.ts';
 import { createDatabase, missing, type TestDatabase } from '../servers/shared.ts';
 import { install, query } from './installation.ts';
 
@@ -14,6 +15,28 @@ const rows = 40_000;
 const big = `
   CREATE TABLE big (id bigserial PRIMARY KEY, at date NOT NULL DEFAULT '2024-01-01', note text);
   INSERT INTO big (note) SELECT repeat('n', 60 + i % 40) FROM generate_series(1, ${rows}) i; ANALYZE;`;
+/** In the target: no COPY begins while someone holds advisory lock 1; each holds its share of it until its commit. */
+const gated = `
+  CREATE FUNCTION gate() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    PERFORM pg_advisory_xact_lock_shared(1); RETURN NULL; END $$;
+  CREATE FUNCTION gate_all() RETURNS event_trigger LANGUAGE plpgsql AS $$ DECLARE made oid; BEGIN
+    FOR made IN SELECT c.objid FROM pg_event_trigger_ddl_commands() c JOIN pg_attribute a
+      ON a.attrelid = c.objid AND a.attname = 'note' WHERE c.command_tag = 'CREATE TABLE' LOOP
+      EXECUTE format('CREATE TRIGGER gate_%s BEFORE INSERT ON %s EXECUTE FUNCTION public.gate()', made, made::regclass);
+    END LOOP; END $$;
+  CREATE EVENT TRIGGER gate_all ON ddl_command_end EXECUTE FUNCTION gate_all()`;
+const openGate = async (target: TestDatabase) => {
+  const client = new pg.Client({ connectionString: target.url });
+  await client.connect();
+  const waiting = `SELECT count(*)::int AS n FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND objid = 1
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`;
+  return {
+    lock: () => client.query('SELECT pg_advisory_lock(1)'),
+    unlock: () => client.query('SELECT pg_advisory_unlock(1)'),
+    waiting: async () => (await client.query<{ n: number }>(waiting)).rows[0]?.n,
+    [Symbol.asyncDispose]: () => client.end(),
+  };
+};
 const settings = { GODWIT_CHUNK_MB: '1', GODWIT_SLOTS: '1' };
 
 const until = async (check: () => Promise<boolean>, ms = 30_000) => {
@@ -64,18 +87,22 @@ describe.skipIf(noServers)('the next run goes on where the last one stopped', ()
   const warehouse = (target: TestDatabase) => ({
     warehouse: { destination_type: 'pgsql', url: target.url, schema: 'copy' },
   });
-  /** Fails in mid-table: the source goes away for longer than the job waits. */
-  const cutShort = async (godwit: Godwit, source: TestDatabase, mapping: object): Promise<Begun> => {
+  /** Fails when one chunk is done and one begun: then the source goes away for longer than the job waits. */
+  const cutShort = async (godwit: Godwit, source: TestDatabase, target: TestDatabase, mapping: object) => {
+    await using before = await openGate(target);
+    await using between = await openGate(target);
+    await before.lock();
     const begun = await godwit.begin({ ...mapping, give_up_after: 1 });
-    await until(async () => (await begun.handle.query(stateQuery)).phase === 'running');
-    await until(async () =>
-      (await godwit.db.select().from(runTables).where(eq(runTables.runId, begun.run.id))).some(
-        (row) => row.chunksDone > 0,
-      ),
-    );
-    await begun.handle.executeUpdate(pauseUpdate, { args: [{ actor: 'test' }] });
+    await until(async () => (await before.waiting()) === 1);
+    // In the queue behind the first chunk, ahead of the second.
+    const closed = between.lock();
+    await until(async () => (await before.waiting()) === 2);
+    await before.unlock();
+    await closed;
+    await until(async () => (await rowOf(godwit, begun.run.id)).chunksDone === 1);
+    await until(async () => (await between.waiting()) === 1);
     await allow(source, false);
-    await begun.handle.executeUpdate(resumeUpdate, { args: [{ actor: 'test' }] });
+    await between.unlock();
     await failed(begun);
     await allow(source, true);
     return begun;
@@ -85,10 +112,11 @@ describe.skipIf(noServers)('the next run goes on where the last one stopped', ()
     await using source = await createDatabase();
     await using target = await createDatabase();
     await query(source.url, big);
+    await query(target.url, gated);
     await using godwit = await install(settings);
     await using _worker = await godwit.work();
     const mapping = job(source, warehouse(target));
-    const first = await cutShort(godwit, source, mapping);
+    const first = await cutShort(godwit, source, target, mapping);
     const before = await rowOf(godwit, first.run.id);
     expect(before).toMatchObject({ status: 'failed', failure: { code: 'GAVE_UP' } });
     expect(before.chunksDone).toBeGreaterThan(0);
@@ -120,6 +148,7 @@ describe.skipIf(noServers)('the next run goes on where the last one stopped', ()
     await using source = await createDatabase();
     await using target = await createDatabase();
     await query(source.url, big);
+    await query(target.url, gated);
     await using godwit = await install(settings);
     await using _worker = await godwit.work();
     const mapping = job(source, warehouse(target));
@@ -130,21 +159,21 @@ describe.skipIf(noServers)('the next run goes on where the last one stopped', ()
       expect(await movedIn(godwit, begun.run.id)).toBe(row.chunksTotal);
       return row;
     };
-    await cutShort(godwit, source, mapping);
+    await cutShort(godwit, source, target, mapping);
     await fromNothing(await godwit.begin(job(source, warehouse(target), { continue: 'restart' })));
 
-    await cutShort(godwit, source, mapping);
+    await cutShort(godwit, source, target, mapping);
     const filtered = await fromNothing(
       await godwit.begin(job(source, warehouse(target), { where: { id: { '>': 10 } } })),
     );
     expect(filtered.rowsWritten).toBe(rows - 10);
 
-    await cutShort(godwit, source, mapping);
+    await cutShort(godwit, source, target, mapping);
     await query(source.url, 'ALTER TABLE big ADD COLUMN more int');
     await fromNothing(await godwit.begin(mapping));
     expect(await contents(target.url, 'copy.big')).toEqual(await contents(source.url, 'big'));
 
-    await cutShort(godwit, source, mapping);
+    await cutShort(godwit, source, target, mapping);
     const canceled = await godwit.begin(mapping);
     await until(async () => (await kinds(godwit, canceled.run.id)).includes('table.continued'));
     await canceled.handle.executeUpdate(cancelUpdate, { args: [{ actor: 'test' }] });
@@ -158,6 +187,7 @@ describe.skipIf(noServers)('the next run goes on where the last one stopped', ()
     await using source = await createDatabase();
     await using target = await createDatabase();
     await query(source.url, big);
+    await query(target.url, gated);
     await using godwit = await install(settings);
     await using _worker = await godwit.work();
     const mapping = job(source, warehouse(target), { mode: 'dumping' });
@@ -192,7 +222,7 @@ describe.skipIf(noServers)('the next run goes on where the last one stopped', ()
     expect((await contents(target.url, 'copy.big'))?.n).toBe(3 * rows);
 
     // A snapshot that will not be completed is taken away.
-    await cutShort(godwit, source, mapping);
+    await cutShort(godwit, source, target, mapping);
     const restarted = await godwit.begin(job(source, warehouse(target), { mode: 'dumping', continue: 'restart' }));
     expect(await restarted.result()).toMatchObject({ status: 'succeeded' });
     expect((await contents(target.url, 'copy.big'))?.n).toBe(4 * rows);
