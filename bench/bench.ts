@@ -1,9 +1,9 @@
 /**
- * `npm run bench [-- --small] [--rounds N] [--rows N] [--only pg,parquet,tables]`: Godwit and its peers in turn on the
+ * `npm run bench [-- --small] [--rounds N] [--rows N] [--only fixed,pg,others,parquet,tables]`: Godwit and its peers in turn on the
  * same rows, medians and ratios (decision 30). Needs `psql`; other peers are used where they are found.
  */
 import { spawnSync } from 'node:child_process';
-import { mkdtemp, rm, stat } from 'node:fs/promises';
+import { mkdtemp, readdir, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -11,25 +11,27 @@ import pg from 'pg';
 import { type PostgresServer, startPostgres } from '../servers/postgres.ts';
 import { fill } from './data.ts';
 import { Installation, type Run } from './installation.ts';
-import { cpuSeconds, median, ownCpuSeconds, seconds, watchMemory } from './measure.ts';
-import { connectorx, onPath, pipeBinary, pipeParquet, runSql } from './peers.ts';
+import { cpuSeconds, endedCpuSeconds, median, ownCpuSeconds, seconds, watchMemory } from './measure.ts';
+import { connectorx, dlt, onPath, pipeBinary, pipeParquet, runSql, sling } from './peers.ts';
 
 const { values: options } = parseArgs({
   options: {
     small: { type: 'boolean', default: false },
     rounds: { type: 'string' },
     rows: { type: 'string' },
-    only: { type: 'string', default: 'fixed,pg,parquet,tables' },
+    only: { type: 'string', default: 'fixed,pg,others,parquet,tables' },
   },
 });
 const rows = Number(options.rows ?? (options.small ? 500_000 : 10_000_000));
 const parquetRows = Math.min(rows, options.small ? 500_000 : 4_000_000);
+const otherRows = Math.min(rows, 1_000_000);
 const rounds = Number(options.rounds ?? (options.small ? 3 : 5));
 const only = new Set(options.only.split(','));
 
 const settings = { shared_buffers: '512MB', max_wal_size: '8GB', checkpoint_timeout: '30min', fsync: 'on' };
 
-type Sample = { wall: number; source: number; target: number; mover: number; memory: number };
+/** `temporal`: its share of the run's time, of Godwit's runs. */
+type Sample = { wall: number; source: number; target: number; mover: number; memory: number; temporal?: number };
 type Contender = { readonly name: string; readonly run: () => Promise<Omit<Sample, 'source' | 'target'>> };
 
 const line = (text: string) => process.stdout.write(`${text}\n`);
@@ -70,7 +72,8 @@ async function compare(
       line(`  ${round === 0 ? 'warm-up' : `round ${round}`} ${contender.name}: ${got.wall.toFixed(2)} s`);
     }
   }
-  const of = (name: string, field: keyof Sample) => median((samples.get(name) ?? []).map((sample) => sample[field]));
+  const of = (name: string, field: keyof Sample) =>
+    median((samples.get(name) ?? []).map((sample) => sample[field] ?? Number.NaN));
   const first = contenders[0]?.name ?? '';
   const per = (value: number) => ((value / count) * 1e6).toFixed(2);
   line("| | seconds | rows/s | Godwit's speed against it | CPU-s per M rows: mover, source, target | peak memory |");
@@ -82,14 +85,19 @@ async function compare(
     );
     const cpu = `${per(of(name, 'mover'))}, ${per(of(name, 'source'))}, ${per(of(name, 'target'))}`;
     line(
-      `| ${name} | ${wall.toFixed(2)} | ${Math.round(count / wall).toLocaleString('en')} | ${median(ratios).toFixed(3)} | ${cpu} | ${m(of(name, 'memory'))} |`,
+      `| ${name} | ${wall.toFixed(2)} | ${Math.round(count / wall).toLocaleString('en')} | ${median(ratios).toFixed(3)} | ${cpu} | ${of(name, 'memory') > 0 ? m(of(name, 'memory')) : ''} |`,
     );
   }
+  line(`Temporal's share of Godwit's time: ${(of(first, 'temporal') * 100).toFixed(2)} %`);
 }
 
 type Servers = { readonly source: PostgresServer; readonly target: PostgresServer };
 
-const outside = async (work: () => Promise<unknown>) => ({ wall: await seconds(work), mover: 0, memory: 0 });
+const outside = async (work: () => Promise<unknown>) => {
+  const before = endedCpuSeconds();
+  const wall = await seconds(work);
+  return { wall, mover: endedCpuSeconds() - before, memory: 0 };
+};
 
 /** Seconds from the request to the end, by the run's own books: its tables are readable then. */
 const lasted = ({ createdAt, endedAt }: Run) => (Date.parse(endedAt ?? '') - Date.parse(createdAt)) / 1000;
@@ -97,12 +105,13 @@ const lasted = ({ createdAt, endedAt }: Run) => (Date.parse(endedAt ?? '') - Dat
 async function godwit(
   installation: Installation,
   job: string,
-): Promise<{ wall: number; mover: number; memory: number }> {
+): Promise<{ wall: number; mover: number; memory: number; temporal: number }> {
   using watch = watchMemory(() => [installation.pid]);
   const before = ownCpuSeconds(installation.pid);
   const run = await installation.run(job);
   const wall = lasted(run);
-  return { wall, mover: ownCpuSeconds(installation.pid) - before, memory: watch.peak() };
+  const mover = ownCpuSeconds(installation.pid) - before;
+  return { wall, mover, memory: watch.peak(), temporal: await installation.orchestration(run) };
 }
 
 async function benchPostgres(servers: Servers, installation: Installation) {
@@ -172,30 +181,81 @@ async function benchParquet(servers: Servers, installation: Installation, folder
     (program) => program && spawnSync(program, ['-c', 'import connectorx, pyarrow']).status === 0,
   );
   const file = join(folder, 'peer.parquet');
+  const sizes = new Map<string, number>();
+  const sized = async <T>(name: string, path: string, result: T): Promise<T> => {
+    sizes.set(name, await sizeOf(path));
+    return result;
+  };
   const peers: Contender[] = [];
   if (duckdb) {
     peers.push({
       name: 'psql csv | duckdb',
-      run: () => outside(() => pipeParquet(source.url, 'public.part', file, duckdb)),
+      run: async () => sized('duckdb', file, await outside(() => pipeParquet(source.url, 'public.part', file, duckdb))),
     });
   } else line('no duckdb on PATH and no Python with it: that peer is left out');
   if (cx)
     peers.push({
       name: 'connectorx + pyarrow',
-      run: () => outside(() => connectorx(cx, source.url, 'public.part', file)),
+      run: async () => sized('pyarrow', file, await outside(() => connectorx(cx, source.url, 'public.part', file))),
     });
   else line('no Python with connectorx and pyarrow: that peer is left out');
   await compare(
     'PostgreSQL → Parquet (zstd)',
     parquetRows,
     servers,
-    [{ name: 'godwit', run: () => godwit(installation, 'lake') }, ...peers],
+    [{ name: 'godwit', run: async () => sized('godwit', lake, await godwit(installation, 'lake')) }, ...peers],
     async () => {
       await rm(file, { force: true });
       await rm(lake, { recursive: true, force: true });
     },
   );
-  if (peers.length > 0) line(`peer's file: ${m((await stat(file).catch(() => ({ size: 0 }))).size)}`);
+  for (const [name, bytes] of sizes) line(`${name}: ${m(bytes)} of Parquet`);
+}
+
+/** Bytes of a file, or of all files below a folder. */
+async function sizeOf(path: string): Promise<number> {
+  const found = await stat(path);
+  if (!found.isDirectory()) return found.size;
+  const entries = await readdir(path, { recursive: true, withFileTypes: true });
+  const sizes = entries
+    .filter((entry) => entry.isFile())
+    .map(async (entry) => (await stat(join(entry.parentPath, entry.name))).size);
+  return (await Promise.all(sizes)).reduce((sum, size) => sum + size, 0);
+}
+
+/** Tools of the same trade, on fewer rows: they take their time. */
+async function benchOthers({ source, target }: Servers, installation: Installation, folder: string) {
+  const program = [process.env.GODWIT_BENCH_SLING ?? '', 'sling'].find((name) => name && onPath(name));
+  const python = [process.env.GODWIT_BENCH_PYTHON ?? '', 'python3'].find(
+    (name) => name && spawnSync(name, ['-c', 'import dlt, psycopg2, sqlalchemy, pyarrow']).status === 0,
+  );
+  if (!program) line('no sling on PATH (or GODWIT_BENCH_SLING): that peer is left out');
+  if (!python) line('no Python with dlt, psycopg2, sqlalchemy and pyarrow: that peer is left out');
+  if (!program && !python) return;
+  await withClient(source.url, (client) => fill(client, 'few', otherRows));
+  await installation.apply({
+    name: 'few',
+    source: { source_type: 'pgsql', url: source.url },
+    destination: { copy: { destination_type: 'pgsql', url: target.url, schema: 'few_copied' } },
+    tables: [{ table_name: 'public.few', mode: 'replace' }],
+  } as { name: string });
+  const contenders: Contender[] = [{ name: 'godwit', run: () => godwit(installation, 'few') }];
+  if (program)
+    contenders.push({
+      name: 'Sling',
+      run: () => outside(() => sling(program, source.url, target.url, 'public.few', 'public.few_sling')),
+    });
+  if (python) {
+    const way = { from: source.url, to: target.url, table: 'few', dataset: 'few_dlt', folder: join(folder, 'dlt') };
+    contenders.push({ name: 'dlt', run: () => outside(() => dlt(python, way)) });
+  }
+  await compare('PostgreSQL → PostgreSQL, other tools', otherRows, { source, target }, contenders, () =>
+    withClient(target.url, async (client) => {
+      await client.query('DROP SCHEMA IF EXISTS few_copied CASCADE; DROP SCHEMA IF EXISTS few_dlt CASCADE');
+      await client.query('DROP TABLE IF EXISTS few_sling; DROP SCHEMA IF EXISTS _godwit CASCADE');
+      await rm(join(folder, 'dlt'), { recursive: true, force: true });
+    }),
+  );
 }
 
 /** What a run costs before and after its data: one table of one row. */
@@ -233,9 +293,9 @@ async function benchTables(servers: Servers, installation: Installation) {
     destination: { copy: { destination_type: 'pgsql', url: servers.target.url, schema: 'many' } },
     tables: [{ table_name: 'many.*', mode: 'replace' }],
   } as { name: string });
-  const { wall, mover, memory } = await godwit(installation, 'many');
+  const { wall, mover, memory, temporal } = await godwit(installation, 'many');
   line(
-    `\n## ${count} tables of 10 rows: ${wall.toFixed(1)} s, mover ${mover.toFixed(1)} CPU-s, peak memory ${m(memory)}`,
+    `\n## ${count} tables of 10 rows: ${wall.toFixed(1)} s, mover ${mover.toFixed(1)} CPU-s, peak memory ${m(memory)}, Temporal's share ${(temporal * 100).toFixed(1)} %`,
   );
 }
 
@@ -256,6 +316,7 @@ try {
     await withClient(source.url, (client) => fill(client, 'big', rows));
     await benchPostgres(servers, installation);
   }
+  if (only.has('others')) await benchOthers(servers, installation, folder);
   if (only.has('parquet')) await benchParquet(servers, installation, folder);
   if (only.has('tables')) await benchTables(servers, installation);
 } finally {

@@ -5,11 +5,14 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
+import type { State } from '../cli/state.ts';
 import { projectFolder } from '../config.ts';
+import { orchestrationShare } from './share.ts';
 
 export type Run = {
   readonly id: string;
   readonly number: number;
+  readonly workflowId: string;
   readonly status: string;
   readonly createdAt: string;
   readonly endedAt: string | null;
@@ -20,6 +23,7 @@ export class Installation implements AsyncDisposable {
   readonly home: string;
   readonly #up: ChildProcess;
   #url = '';
+  #temporal = '';
 
   private constructor(home: string, up: ChildProcess) {
     this.home = home;
@@ -42,7 +46,9 @@ export class Installation implements AsyncDisposable {
     const deadline = Date.now() + 120_000;
     while (Date.now() < deadline && up.exitCode === null) {
       try {
-        made.#url = (JSON.parse(readFileSync(join(home, 'state.json'), 'utf8')) as { url: string }).url;
+        const state = JSON.parse(readFileSync(join(home, 'state.json'), 'utf8')) as State;
+        made.#url = state.url;
+        made.#temporal = state.temporal?.address ?? '';
         if ((await fetch(`${made.#url}/readyz`)).ok) return made;
       } catch {
         // not there yet
@@ -82,6 +88,11 @@ export class Installation implements AsyncDisposable {
       }
       await wait(250);
     }
+  }
+
+  /** See `orchestrationShare`; of an ended run. */
+  orchestration(run: Run): Promise<number> {
+    return orchestrationShare(this.#temporal, run.workflowId);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

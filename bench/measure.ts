@@ -38,6 +38,9 @@ export function tree(root: number): number[] {
 /** CPU seconds of one process alone. */
 export const ownCpuSeconds = (pid: number): number => (stat(pid)?.cpu ?? 0) / ticksPerSecond;
 
+/** CPU seconds of all children of this process that ended and were waited for, with theirs. */
+export const endedCpuSeconds = (): number => (stat(process.pid)?.reaped ?? 0) / ticksPerSecond;
+
 /** CPU seconds used so far by a process tree, children that ended and were waited for included. */
 export const cpuSeconds = (root: number): number =>
   tree(root).reduce((sum, pid) => {

@@ -44,3 +44,27 @@ export const connectorx = (python: string, from: string, table: string, file: st
   shell(
     `${python} -c "import connectorx as cx, pyarrow.parquet as pq; t = cx.read_sql('${from}', 'SELECT * FROM ${table}', return_type='arrow', partition_on='id', partition_num=4); pq.write_table(t, '${file}', compression='zstd')"`,
   );
+
+/** Sling (`sling` on PATH, or `GODWIT_BENCH_SLING`): its own full refresh of one table. */
+export const sling = (program: string, from: string, to: string, table: string, into: string) =>
+  shell(
+    `${program} run --src-conn GODWIT_FROM --src-stream ${table} --tgt-conn GODWIT_TO --tgt-object ${into} --mode full-refresh`,
+    { GODWIT_FROM: `${from}?sslmode=disable`, GODWIT_TO: `${to}?sslmode=disable` },
+  );
+
+/** dlt with its quickest settings for this: Arrow batches, CSV files, COPY. */
+export function dlt(python: string, way: { from: string; to: string; table: string; dataset: string; folder: string }) {
+  const program = `
+import dlt, sys
+from dlt.sources.sql_database import sql_table
+source, target, table, dataset, folder = sys.argv[1:6]
+p = dlt.pipeline("bench", pipelines_dir=folder, destination=dlt.destinations.postgres(target), dataset_name=dataset)
+p.run(sql_table(credentials=source, table=table, backend="pyarrow", chunk_size=100000), write_disposition="replace", loader_file_format="csv")
+`;
+  const from = way.from.replace(/^postgres(ql)?:/, 'postgresql+psycopg2:');
+  const to = way.to.replace(/^postgres:/, 'postgresql:');
+  return shell(`${python} -c '${program}' '${from}' '${to}' ${way.table} ${way.dataset} '${way.folder}'`, {
+    RUNTIME__DLTHUB_TELEMETRY: 'false',
+    RUNTIME__LOG_LEVEL: 'ERROR',
+  });
+}
