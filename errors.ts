@@ -168,6 +168,12 @@ export const codes = {
     "The source table's shape or storage changed while it was read.",
     'Retry the run: the table is planned anew.',
   ),
+  FIELDS_CHANGED: entry(
+    'stop',
+    409,
+    'A document has a field, or a field a type, that the plan does not know.',
+    'Nothing: Godwit looks at every document and starts the table again with the wider plan.',
+  ),
   VALUE_REFUSED: entry(
     'stop',
     422,

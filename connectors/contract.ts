@@ -8,10 +8,18 @@
  */
 import type { LogicalType, Row } from './types.ts';
 
-export type SystemName = 'postgres' | 'files';
+export type SystemName = 'postgres' | 'mysql' | 'mongodb' | 'files';
 
-/** `parquet`, `csv` and `ndjson` towards a file target are finished part files (`FileBatch`). */
-export type Format = 'pg-binary' | 'pg-text' | 'csv' | 'ndjson' | 'parquet' | 'rows';
+/**
+ * `pg-binary`: COPY BINARY. `pg-text`: COPY's text format, which is LOAD DATA's too (tab, `\n`, `\N`, backslash escapes; a
+ * reader must know `\b \f \n \r \t \v \\` and bytes as they are), each value in the text form that PostgreSQL reads and writes with
+ * Godwit's pinned settings, whatever system it comes from: bool `t` `f`, bytes `\x` and hexadecimal digits, dates and
+ * times ISO with a blank (`2024-02-29 12:00:00.5`, a timestamptz in UTC with `+00`), floats in their shortest form that
+ * reads back the same, `NaN`, `Infinity`. `csv`: see connectors/postgres/select.ts. `bson`: whole documents one after another,
+ * each beginning with its length. `rows`: canonical values (types.ts). `parquet`, `csv` and `ndjson` towards a file
+ * target are finished part files (`FileBatch`).
+ */
+export type Format = 'pg-binary' | 'pg-text' | 'bson' | 'csv' | 'ndjson' | 'parquet' | 'rows';
 export type Lane = 'direct' | 'columnar' | 'rows';
 export type Mode = 'replace' | 'dumping';
 
@@ -26,7 +34,7 @@ export type Check = {
   readonly fix?: string;
 };
 
-export type TableKind = 'table' | 'partitioned' | 'view' | 'materialized view' | 'foreign';
+export type TableKind = 'table' | 'partitioned' | 'view' | 'materialized view' | 'foreign' | 'collection';
 
 export type TableSummary = {
   readonly name: TableName;
@@ -46,6 +54,21 @@ export type Column = {
   readonly nullable: boolean;
   readonly generated?: boolean;
   readonly comment?: string;
+};
+
+/** What the values of a field become: the mapping manual's words, and those of Godwit. */
+export type FieldCast = 'datetime' | 'bool' | 'int' | 'float' | 'str' | 'json' | 'decimal';
+
+/**
+ * How documents become rows. `fields`: each top-level field a column of text, those with a cast of that type. `flatten`:
+ * nested documents to columns `a_b`, each of the type that holds all its values. `json`: the key and one column
+ * `document`. `raw`: the document as it is, for a target of documents.
+ */
+export type DocumentShape = {
+  readonly as: 'fields' | 'flatten' | 'json' | 'raw';
+  readonly casts: Readonly<Record<string, FieldCast>>;
+  /** Looks at every document instead of a sample: after a read met a field or a type no sample had shown (FIELDS_CHANGED). */
+  readonly thorough?: boolean;
 };
 
 /** A table as its source describes it. Plain JSON. */
@@ -175,10 +198,12 @@ export interface Source extends AsyncDisposable {
   identity(): Promise<string>;
   check(): Promise<Check[]>;
   tables(): Promise<TableSummary[]>;
+  /** Its rows are documents: `describe` needs their shape, and `Table.extras` remembers it for `read`. */
+  readonly documents?: boolean;
   /** Throws TABLE_MISSING, PRIVILEGE_MISSING. */
-  describe(name: TableName): Promise<Table>;
+  describe(name: TableName, shape?: DocumentShape): Promise<Table>;
   /** Describes many at once, in as few queries as possible; a table that fails is an error in its place. */
-  describeAll(names: readonly TableName[]): Promise<(Table | Error)[]>;
+  describeAll(names: readonly TableName[], shape?: DocumentShape): Promise<(Table | Error)[]>;
   open(): Promise<Snapshot>;
   /**
    * Chunks in order, found as they are asked for; together they cover every row exactly once under one snapshot.
@@ -187,7 +212,7 @@ export interface Source extends AsyncDisposable {
   split(table: Table, options: SplitOptions): AsyncIterable<Chunk>;
   /**
    * The chunk's rows. Before and after it compares the table's fingerprint (SOURCE_CHANGED). Throws SNAPSHOT_LOST when
-   * the token is gone. Iteration is the back-pressure; leaving the loop or the signal ends the server's work.
+   * the token is gone, FIELDS_CHANGED for a document the description does not cover. Iteration is the back-pressure; leaving the loop or the signal ends the server's work.
    */
   read(table: Table, chunk: Chunk, want: Read): AsyncIterable<Batch>;
   /** The formats this table's columns can be read in byte-for-byte for a target of the same system and version. */
@@ -319,6 +344,8 @@ export interface Target extends AsyncDisposable {
   readonly formats: readonly Format[];
   /** Takes `framed` bytes of the pg formats. */
   readonly takesFrames?: boolean;
+  /** Its tables hold documents: what comes from a source of documents keeps its form (`raw`) unless the mapping says otherwise. */
+  readonly documents?: boolean;
   /** In bytes of UTF-8; the planner refuses longer names. */
   readonly nameLimit: number;
   identity(): Promise<string>;

@@ -4,7 +4,7 @@
  * Canonical JavaScript values (format `rows`):
  * bool → boolean · int8…int32 → number · int64, uint64 → bigint · decimal → string in plain notation, or `NaN`,
  * `Infinity`, `-Infinity` · float → number · text, enum, uuid, json, interval, native → string · bytes → Uint8Array ·
- * date `YYYY-MM-DD` · time `HH:MM:SS[.ffffff]` · timestamp `YYYY-MM-DDTHH:MM:SS[.ffffff]` · timestamptz the same with `Z`;
+ * date `YYYY-MM-DD` (MySQL's partial ones `2024-00-00`, `0000-00-00`) · time `[-]H…H:MM:SS[.ffffff]` · timestamp `YYYY-MM-DDTHH:MM:SS[.ffffff]` · timestamptz the same with `Z`;
  * years past 9999 or before 1 in ISO 8601 expanded form (`+012345-…`, `-000043-…`: astronomical year), infinite dates
  * `infinity` and `-infinity` · array → array of canonical values · NULL → null, never undefined.
  */
@@ -16,7 +16,8 @@ export type LogicalType =
   | { readonly kind: 'bytes' | 'uuid' | 'json' | 'interval' }
   /** `wide`: the source may hold infinities, BC or years past 9999. `precision`: fraction digits, 6 when absent. */
   | { readonly kind: 'date' | 'timestamp' | 'timestamptz'; readonly wide?: boolean; readonly precision?: number }
-  | { readonly kind: 'time' | 'timetz'; readonly precision?: number }
+  /** `wide`: the source may hold more than a day, or less than none (MySQL). */
+  | { readonly kind: 'time' | 'timetz'; readonly wide?: boolean; readonly precision?: number }
   | { readonly kind: 'enum'; readonly values: readonly string[] }
   | { readonly kind: 'array'; readonly of: LogicalType }
   /** A composite, range, geometry …: only the system's own text form is known. */
