@@ -9,9 +9,10 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import pg from 'pg';
 import { type PostgresServer, startPostgres } from '../servers/postgres.ts';
+import { type Contender, compare, godwit, lasted, line, m, outside } from './compare.ts';
 import { fill } from './data.ts';
-import { Installation, type Run } from './installation.ts';
-import { cpuSeconds, endedCpuSeconds, median, ownCpuSeconds, seconds, watchMemory } from './measure.ts';
+import { Installation } from './installation.ts';
+import { median } from './measure.ts';
 import { connectorx, dlt, onPath, pipeBinary, pipeParquet, runSql, sling } from './peers.ts';
 
 const { values: options } = parseArgs({
@@ -30,13 +31,6 @@ const only = new Set(options.only.split(','));
 
 const settings = { shared_buffers: '512MB', max_wal_size: '8GB', checkpoint_timeout: '30min', fsync: 'on' };
 
-/** `temporal`: its share of the run's time, of Godwit's runs. */
-type Sample = { wall: number; source: number; target: number; mover: number; memory: number; temporal?: number };
-type Contender = { readonly name: string; readonly run: () => Promise<Omit<Sample, 'source' | 'target'>> };
-
-const line = (text: string) => process.stdout.write(`${text}\n`);
-const m = (bytes: number) => `${Math.round(bytes / 1e6)} MB`;
-
 async function withClient<T>(url: string, work: (client: pg.Client) => Promise<T>): Promise<T> {
   const client = new pg.Client(url);
   await client.connect();
@@ -47,72 +41,7 @@ async function withClient<T>(url: string, work: (client: pg.Client) => Promise<T
   }
 }
 
-/** All contenders in turn, `rounds` times over, after one warm-up each; medians and ratios to the first. */
-async function compare(
-  title: string,
-  count: number,
-  servers: Servers,
-  contenders: readonly Contender[],
-  rest: () => Promise<void>,
-) {
-  line(`\n## ${title}: ${count.toLocaleString('en')} rows, ${rounds} rounds`);
-  const samples = new Map<string, Sample[]>(contenders.map(({ name }) => [name, []]));
-  for (let round = 0; round <= rounds; round++) {
-    const order = round % 2 ? [...contenders].reverse() : contenders;
-    for (const contender of order) {
-      await rest();
-      const before = [cpuSeconds(servers.source.pid), cpuSeconds(servers.target.pid)] as const;
-      const got = await contender.run();
-      const sample = {
-        ...got,
-        source: cpuSeconds(servers.source.pid) - before[0],
-        target: cpuSeconds(servers.target.pid) - before[1],
-      };
-      if (round > 0) samples.get(contender.name)?.push(sample);
-      line(`  ${round === 0 ? 'warm-up' : `round ${round}`} ${contender.name}: ${got.wall.toFixed(2)} s`);
-    }
-  }
-  const of = (name: string, field: keyof Sample) =>
-    median((samples.get(name) ?? []).map((sample) => sample[field] ?? Number.NaN));
-  const first = contenders[0]?.name ?? '';
-  const per = (value: number) => ((value / count) * 1e6).toFixed(2);
-  line("| | seconds | rows/s | Godwit's speed against it | CPU-s per M rows: mover, source, target | peak memory |");
-  line('|---|---|---|---|---|---|');
-  for (const { name } of contenders) {
-    const wall = of(name, 'wall');
-    const ratios = (samples.get(name) ?? []).map(
-      (sample, i) => sample.wall / (samples.get(first)?.[i]?.wall ?? Number.NaN),
-    );
-    const cpu = `${per(of(name, 'mover'))}, ${per(of(name, 'source'))}, ${per(of(name, 'target'))}`;
-    line(
-      `| ${name} | ${wall.toFixed(2)} | ${Math.round(count / wall).toLocaleString('en')} | ${median(ratios).toFixed(3)} | ${cpu} | ${of(name, 'memory') > 0 ? m(of(name, 'memory')) : ''} |`,
-    );
-  }
-  line(`Temporal's share of Godwit's time: ${(of(first, 'temporal') * 100).toFixed(2)} %`);
-}
-
 type Servers = { readonly source: PostgresServer; readonly target: PostgresServer };
-
-const outside = async (work: () => Promise<unknown>) => {
-  const before = endedCpuSeconds();
-  const wall = await seconds(work);
-  return { wall, mover: endedCpuSeconds() - before, memory: 0 };
-};
-
-/** Seconds from the request to the end, by the run's own books: its tables are readable then. */
-const lasted = ({ createdAt, endedAt }: Run) => (Date.parse(endedAt ?? '') - Date.parse(createdAt)) / 1000;
-
-async function godwit(
-  installation: Installation,
-  job: string,
-): Promise<{ wall: number; mover: number; memory: number; temporal: number }> {
-  using watch = watchMemory(() => [installation.pid]);
-  const before = ownCpuSeconds(installation.pid);
-  const run = await installation.run(job);
-  const wall = lasted(run);
-  const mover = ownCpuSeconds(installation.pid) - before;
-  return { wall, mover, memory: watch.peak(), temporal: await installation.orchestration(run) };
-}
 
 async function benchPostgres(servers: Servers, installation: Installation) {
   const { source, target } = servers;
@@ -137,11 +66,12 @@ async function benchPostgres(servers: Servers, installation: Installation) {
       await client.query(`CREATE TABLE peer (${ddl})`);
       await client.query('CHECKPOINT');
     });
-  await compare(
-    'PostgreSQL → PostgreSQL',
-    rows,
+  await compare({
+    title: 'PostgreSQL → PostgreSQL',
+    count: rows,
+    rounds,
     servers,
-    [
+    contenders: [
       { name: 'godwit', run: () => godwit(installation, 'big') },
       {
         name: 'psql | psql, into a keyed table',
@@ -160,7 +90,7 @@ async function benchPostgres(servers: Servers, installation: Installation) {
       },
     ],
     rest,
-  );
+  });
 }
 
 async function benchParquet(servers: Servers, installation: Installation, folder: string) {
@@ -199,16 +129,20 @@ async function benchParquet(servers: Servers, installation: Installation, folder
       run: async () => sized('pyarrow', file, await outside(() => connectorx(cx, source.url, 'public.part', file))),
     });
   else line('no Python with connectorx and pyarrow: that peer is left out');
-  await compare(
-    'PostgreSQL → Parquet (zstd)',
-    parquetRows,
+  await compare({
+    title: 'PostgreSQL → Parquet (zstd)',
+    count: parquetRows,
+    rounds,
     servers,
-    [{ name: 'godwit', run: async () => sized('godwit', lake, await godwit(installation, 'lake')) }, ...peers],
-    async () => {
+    contenders: [
+      { name: 'godwit', run: async () => sized('godwit', lake, await godwit(installation, 'lake')) },
+      ...peers,
+    ],
+    rest: async () => {
       await rm(file, { force: true });
       await rm(lake, { recursive: true, force: true });
     },
-  );
+  });
   for (const [name, bytes] of sizes) line(`${name}: ${m(bytes)} of Parquet`);
 }
 
@@ -249,13 +183,15 @@ async function benchOthers({ source, target }: Servers, installation: Installati
     const way = { from: source.url, to: target.url, table: 'few', dataset: 'few_dlt', folder: join(folder, 'dlt') };
     contenders.push({ name: 'dlt', run: () => outside(() => dlt(python, way)) });
   }
-  await compare('PostgreSQL → PostgreSQL, other tools', otherRows, { source, target }, contenders, () =>
+  const rest = () =>
     withClient(target.url, async (client) => {
       await client.query('DROP SCHEMA IF EXISTS few_copied CASCADE; DROP SCHEMA IF EXISTS few_dlt CASCADE');
       await client.query('DROP TABLE IF EXISTS few_sling; DROP SCHEMA IF EXISTS _godwit CASCADE');
       await rm(join(folder, 'dlt'), { recursive: true, force: true });
-    }),
-  );
+    });
+  const servers = { source, target };
+  const title = 'PostgreSQL → PostgreSQL, other tools';
+  await compare({ title, count: otherRows, rounds, servers, contenders, rest });
 }
 
 /** What a run costs before and after its data: one table of one row. */
