@@ -1,0 +1,204 @@
+import { execFile } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { delimiter, join } from 'node:path';
+import { promisify } from 'node:util';
+import { MongoClient } from 'mongodb';
+import { GodwitError } from '../errors.ts';
+import { cached, cacheOnce } from './cache.ts';
+import { logSize, logTail, type ServerProcess, startServerProcess, waitUntil } from './child.ts';
+import { answers, freePort } from './ports.ts';
+import { say } from './say.ts';
+import { findOnPath } from './temporal-cli.ts';
+import { temporaryFolder } from './unprivileged.ts';
+
+/**
+ * `mongod` is MongoDB itself, a replica set of one. `mongo-java-server` speaks its protocol and keeps the data in
+ * memory: it has no sessions, so no transactions and no snapshot reads, no users, and few of the storage statistics.
+ */
+export type MongodbKind = 'mongod' | 'mongo-java-server';
+
+export type MongodbOptions = {
+  /** Absent = mongod where it is on PATH, else mongo-java-server. */
+  readonly kind?: MongodbKind;
+  /** Absent or 0 = a free one. */
+  readonly port?: number;
+  /** Of mongo-java-server; default 384 MB, the data included. */
+  readonly megabytes?: number;
+};
+
+export type MongodbServer = AsyncDisposable & {
+  /** `mongodb://127.0.0.1:27017/?directConnection=true` */
+  readonly url: string;
+  readonly kind: MongodbKind;
+  readonly port: number;
+  readonly pid: number;
+  readonly dir: string;
+  readonly logFile: string;
+  running(): boolean;
+  stop(): Promise<void>;
+  /** Same port; the data too with mongod, none with mongo-java-server. Starts it too when it was killed. */
+  restart(): Promise<void>;
+  /** kill -9. */
+  kill(): Promise<void>;
+};
+
+const run = promisify(execFile);
+const version = '1.47.0';
+const host = '127.0.0.1';
+
+/** Starts a MongoDB server on loopback, for tests. It does not outlive this process. */
+export async function startMongodb(options: MongodbOptions = {}): Promise<MongodbServer> {
+  const program = await findMongodb(options);
+  const dir = await temporaryFolder('godwit-mongodb-');
+  const logFile = join(dir, 'server.log');
+  await mkdir(join(dir, 'data'));
+  let server: ServerProcess;
+  let port = options.port ?? 0;
+  const url = () => `mongodb://${host}:${port}/?directConnection=true`;
+
+  async function start(): Promise<void> {
+    for (let tries = 1; ; tries++) {
+      const tryPort = port || (await freePort());
+      const from = logSize(logFile);
+      server = await startServerProcess({
+        name: 'MongoDB',
+        program: program.program,
+        args: program.args(tryPort, join(dir, 'data')),
+        cwd: dir,
+        logFile,
+        endSignal: 'SIGTERM',
+        temporary: dir,
+      });
+      const started = server;
+      const ready = await waitUntil(async () => !started.running() || (await answers(tryPort)), 60_000);
+      if (ready && started.running()) {
+        port = tryPort;
+        if (program.kind === 'mongod') await becomePrimary(url());
+        return;
+      }
+      await started.stop('SIGKILL');
+      if (tries < 5 && !port) continue;
+      throw new GodwitError('SERVER_START_FAILED', `MongoDB did not start:\n${logTail(logFile, from)}`);
+    }
+  }
+
+  async function stop(): Promise<void> {
+    await server.stop('SIGKILL');
+    await rm(dir, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
+  }
+
+  try {
+    await start();
+  } catch (error) {
+    await rm(dir, { recursive: true, force: true });
+    throw error;
+  }
+  return {
+    get url() {
+      return url();
+    },
+    kind: program.kind,
+    get port() {
+      return port;
+    },
+    get pid() {
+      return server.pid;
+    },
+    dir,
+    logFile,
+    running: () => server.running(),
+    stop,
+    async restart() {
+      await server.stop();
+      await start();
+    },
+    kill: () => server.stop('SIGKILL'),
+    [Symbol.asyncDispose]: stop,
+  };
+}
+
+type Program = {
+  readonly kind: MongodbKind;
+  readonly program: string;
+  readonly args: (port: number, data: string) => string[];
+};
+
+async function findMongodb({ kind, megabytes = 384 }: MongodbOptions): Promise<Program> {
+  const mongod = kind === 'mongo-java-server' ? undefined : findOnPath('mongod');
+  if (mongod) {
+    const args = (port: number, data: string) =>
+      ['--dbpath', data, '--port', String(port), '--bind_ip', host, '--replSet', 'rs0'].concat(['--oplogSize', '64']);
+    return { kind: 'mongod', program: mongod, args };
+  }
+  if (kind === 'mongod') throw new GodwitError('SERVER_START_FAILED', 'There is no `mongod` on PATH.');
+  const java = findOnPath('java');
+  if (!java) throw unavailable('there is no Java', undefined);
+  const folder = await javaServer(java);
+  const machine = [`-Xmx${megabytes}m`, '-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1'];
+  const log = '-Dorg.slf4j.simpleLogger.defaultLogLevel=warn';
+  const path = `${join(folder, 'lib', '*')}${delimiter}${folder}`;
+  return {
+    kind: 'mongo-java-server',
+    program: java,
+    args: (port) => [...machine, log, '-cp', path, 'MongoMain', String(port)],
+  };
+}
+
+/** The library and our main class, compiled, in the cache; fetched with Maven, which checks the checksums. */
+async function javaServer(java: string): Promise<string> {
+  const source = join(import.meta.dirname, 'MongoMain.java');
+  const stamp = createHash('sha256').update(readFileSync(source)).digest('hex').slice(0, 8);
+  const entry = `mongo-java-server-${version}-${stamp}`;
+  const here = cached(entry);
+  if (here) return here;
+  if (!findOnPath('mvn')) throw unavailable('there is no Maven', undefined);
+  try {
+    return await cacheOnce(entry, async (folder) => {
+      say(`Fetching mongo-java-server ${version} (6 MB) from Maven …`);
+      await writeFile(join(folder, 'pom.xml'), pom);
+      const plugin = 'org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies';
+      const made = join(folder, 'made');
+      const maven = ['-q', '-B', plugin, `-DoutputDirectory=${join(made, 'lib')}`, '-DincludeScope=runtime'];
+      await run('mvn', maven, { cwd: folder, timeout: 300_000 });
+      const compiler = ['-m', 'jdk.compiler/com.sun.tools.javac.Main'];
+      await run(java, [...compiler, '-cp', join(made, 'lib', '*'), '-d', made, source], { timeout: 120_000 });
+      return made;
+    });
+  } catch (error) {
+    throw unavailable((error as Error).message.split('\n')[0] ?? '', error);
+  }
+}
+
+const unavailable = (reason: string, cause: unknown): GodwitError =>
+  new GodwitError(
+    'DOWNLOAD_FAILED',
+    `MongoDB is not on PATH, and mongo-java-server ${version} cannot be had (${reason}). Put \`mongod\` on PATH, or set GODWIT_TEST_MONGODB_URL.`,
+    { cause },
+  );
+
+const dependency = (group: string, artifact: string, number: string): string =>
+  `<dependency><groupId>${group}</groupId><artifactId>${artifact}</artifactId><version>${number}</version></dependency>`;
+
+const pom = `<project><modelVersion>4.0.0</modelVersion>
+<groupId>godwit</groupId><artifactId>mongodb-for-tests</artifactId><version>1</version>
+<dependencies>${dependency('de.bwaldvogel', 'mongo-java-server', version)}${dependency('org.slf4j', 'slf4j-simple', '2.0.17')}</dependencies>
+</project>
+`;
+
+/** A replica set of one is what transactions, snapshots and change streams need. */
+async function becomePrimary(url: string): Promise<void> {
+  const client = new MongoClient(url, { serverSelectionTimeoutMS: 30_000 });
+  try {
+    const admin = client.db('admin');
+    const { port } = new URL(url);
+    const config = { _id: 'rs0', members: [{ _id: 0, host: `${host}:${port}` }] };
+    await admin.command({ replSetInitiate: config }).catch((error: { codeName?: string }) => {
+      if (error.codeName !== 'AlreadyInitialized') throw error;
+    });
+    await waitUntil(async () => (await admin.command({ hello: 1 })).isWritablePrimary === true, 30_000);
+  } finally {
+    await client.close();
+  }
+}
