@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
 import { promisify } from 'node:util';
@@ -162,8 +162,9 @@ async function javaServer(java: string): Promise<string> {
       const made = join(folder, 'made');
       const maven = ['-q', '-B', plugin, `-DoutputDirectory=${join(made, 'lib')}`, '-DincludeScope=runtime'];
       await run('mvn', maven, { cwd: folder, timeout: 300_000 });
+      const jars = readdirSync(join(made, 'lib')).map((name) => join(made, 'lib', name));
       const compiler = ['-m', 'jdk.compiler/com.sun.tools.javac.Main'];
-      await run(java, [...compiler, '-cp', join(made, 'lib', '*'), '-d', made, source], { timeout: 120_000 });
+      await run(java, [...compiler, '-cp', jars.join(delimiter), '-d', made, source], { timeout: 120_000 });
       return made;
     });
   } catch (error) {
