@@ -111,7 +111,8 @@ async function missingTypes(session: Session, work: Work): Promise<GodwitError[]
   );
   columns.forEach((column, i) => {
     const spelled = (names[i] as string).replaceAll('"', '');
-    if (!rows[i]?.known && !own.has(spelled) && !isMultirange(work, spelled)) {
+    const comesWithRange = session.version >= 14 && isMultirange(work, spelled);
+    if (!rows[i]?.known && !own.has(spelled) && !comesWithRange) {
       const among =
         extensions.length > 0
           ? ` It may belong to extension ${extensions.map((e) => e.name).join(' or ')}: CREATE EXTENSION there first.`

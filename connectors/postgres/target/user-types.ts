@@ -31,7 +31,7 @@ export async function planTypes(session: Session, work: Work): Promise<TypePlan>
   for (const type of needed) {
     const there = found.get(nameOf(type));
     if (!there) {
-      if (type.obstacle === undefined) missing.push(type);
+      if (type.obstacle === undefined) missing.push(session.version < 14 ? rangeAlone(type) : type);
       else {
         const message = `Type ${nameOf(type)} does not exist on the target and cannot be made there: ${type.obstacle}.`;
         refusals.push(new GodwitError('TYPE_REFUSED', message, where));
@@ -40,10 +40,22 @@ export async function planTypes(session: Session, work: Work): Promise<TypePlan>
       const added = labelsToAdd(type, there.labels ?? []);
       if (added) widen.push(...added);
       else refusals.push(differs(type, where));
-    } else if (there.definition !== type.definition) refusals.push(differs(type, where));
+    } else if (!same(type, there)) refusals.push(differs(type, where));
   }
   return { missing, widen, refusals };
 }
+
+/** Multiranges came with 14: a server before it has the range alone, and the next one names the multirange by itself. */
+const rangeAlone = (type: PostgresUserType): PostgresUserType => {
+  const { multirange, definition, ...rest } = type;
+  if (!multirange) return type;
+  return { ...rest, definition: definition.replace(`, multirange_type_name = ${tableIdent(multirange)}`, '') };
+};
+
+const same = (type: PostgresUserType, there: PostgresUserType): boolean =>
+  type.multirange && there.multirange
+    ? type.definition === there.definition
+    : rangeAlone(type).definition === rangeAlone(there).definition;
 
 const differs = (type: PostgresUserType, where: { table: string; target: string }): GodwitError =>
   new GodwitError(
