@@ -336,6 +336,8 @@ export type Checkpoint = {
 export type Published = {
   /** Things that could not be carried and that a reader of the run must see (a missing foreign key, a NOT VALID one). */
   readonly notes: readonly string[];
+  /** Notes that tables of this run got when they were published before, and that are not true any more. */
+  readonly outdated?: readonly string[];
 };
 
 export interface Target extends AsyncDisposable {
@@ -374,7 +376,8 @@ export interface Target extends AsyncDisposable {
   finish(work: Work): Promise<void>;
   /**
    * Idempotent: makes complete tables visible, those given together in one step (a foreign-key component). `missing` are
-   * members of the component that failed: constraints to them are left out and reported.
+   * members of the component that failed: constraints to them are left out and reported. They are added when such a one
+   * is published after all, by a retry of the run. Throws SERVER_BUSY in some seconds when somebody's lock is in the way.
    */
   publish(works: readonly Work[], missing: readonly TableName[]): Promise<Published>;
   /** Idempotent: a cancel leaves nothing of this work behind; what was published stays. */

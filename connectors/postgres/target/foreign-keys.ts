@@ -1,7 +1,7 @@
 /**
  * The source's foreign keys. Between tables that are published together they are put on the stagings, checked there, and
  * are simply there after the swap. A key that the rows do not keep (chunks read at different moments) stays NOT VALID and
- * is reported; a key to a table that is not here is left out and reported.
+ * is reported; a key to a table that is not here is left out, reported, and made when that table comes after all.
  */
 import { GodwitError } from '../../../errors.ts';
 import { type TableName, tableText, type Work } from '../../contract.ts';
@@ -13,14 +13,28 @@ import { layout } from './layout.ts';
 import type { PendingKey } from './ledger.ts';
 import { stagingOf } from './names.ts';
 
-export type LateKey = { readonly sql: string; readonly key: PendingKey; readonly note: string };
-export type KeysDone = { readonly notes: readonly string[]; readonly late: readonly LateKey[] };
+/** A key that is made in the swap itself. */
+export type LateKey = {
+  readonly sql: string;
+  readonly key: PendingKey;
+  readonly validate: boolean;
+  /** For a note: "public.child: foreign key child_parent_fkey". */
+  readonly what: string;
+  /** It was left out when its table was published; that note is not true any more. */
+  readonly outdated?: string;
+};
+export type KeysDone = {
+  readonly notes: readonly string[];
+  readonly late: readonly LateKey[];
+  /** Left out, to be remembered. */
+  readonly missing: readonly PendingKey[];
+};
 
 const sameName = (a: TableName, b: TableName): boolean => a.schema === b.schema && a.name === b.name;
 
 /**
  * Before the swap, on the stagings. `kept`: works whose old table stays (delete-insert), with the keys it has.
- * What must wait for the swap (keys to tables that are published, or stay) is returned.
+ * What must wait for the swap (keys to and from tables that are published, or stay) is returned.
  */
 export async function addForeignKeys(
   session: Session,
@@ -29,7 +43,9 @@ export async function addForeignKeys(
 ): Promise<KeysDone> {
   const notes: string[] = [];
   const late: LateKey[] = [];
+  const missing: PendingKey[] = [];
   for (const work of works) {
+    late.push(...(await leftOutBefore(session, work)));
     if (kept.has(work)) continue;
     const keys = postgresExtras(work.source)?.foreignKeys ?? [];
     if (keys.length === 0) continue;
@@ -49,7 +65,10 @@ export async function addForeignKeys(
       if (!other || kept.has(other)) {
         const live = other ? other.name : await publishedOf(session, work, key.references);
         if (live) late.push(lateKey(work, key, live, what));
-        else notes.push(`${what} to ${tableText(key.references)} is missing: that table was not published with it`);
+        else {
+          notes.push(missingNote(what, key));
+          missing.push({ ...pendingKey(work.name, key), missing: { ...key, columns: finalNames(work, key.columns) } });
+        }
         continue;
       }
       if (!present.some((one) => one.name === key.name)) {
@@ -64,7 +83,7 @@ export async function addForeignKeys(
       if (failure) notes.push(`${what} is NOT VALID: some rows break it [${failure}]`);
     }
   }
-  return { notes, late };
+  return { notes, late, missing };
 }
 
 function addSql(
@@ -82,15 +101,51 @@ function addSql(
   return `ALTER TABLE ${table} ADD CONSTRAINT ${ident(key.name)} FOREIGN KEY (${columnList(columns)}) REFERENCES ${other} (${columnList(referenced)})${rest} NOT VALID${comment}`;
 }
 
+const missingNote = (what: string, key: PostgresForeignKey): string =>
+  `${what} to ${tableText(key.references)} is missing: that table was not published with it`;
+
+const pendingKey = ({ schema, name }: TableName, key: PostgresForeignKey): PendingKey => ({
+  schema,
+  table: name,
+  constraint: key.name,
+});
+
 /** In the swap the columns have their final names. */
-function lateKey(work: Work, key: PostgresForeignKey, live: TableName, note: string): LateKey {
+function finalNames(work: Work, columns: readonly string[]): string[] {
   const finals = new Map(layout(work).map((column) => [column.name, column.final]));
-  const columns = key.columns.map((column) => finals.get(column) ?? column);
+  return columns.map((column) => finals.get(column) ?? column);
+}
+
+function lateKey(work: Work, key: PostgresForeignKey, live: TableName, what: string): LateKey {
   return {
-    sql: addSql(tableIdent(work.name), key, tableIdent(live), columns),
-    key: { schema: work.name.schema, table: work.name.name, constraint: key.name },
-    note,
+    sql: addSql(tableIdent(work.name), key, tableIdent(live), finalNames(work, key.columns)),
+    key: pendingKey(work.name, key),
+    validate: key.validated,
+    what,
   };
+}
+
+/** Keys of members of the same run that were published before this one, and without it. */
+async function leftOutBefore(session: Session, work: Work): Promise<LateKey[]> {
+  const rows = await session.query<{ key: string }>(
+    `SELECT k::text AS key FROM _godwit.work, jsonb_array_elements(pending) k
+     WHERE (installation, job_uid, target, run) = ($1, $2, $3, $4) AND published_at IS NOT NULL
+       AND k->'missing'->'references'->>'schema' = $5 AND k->'missing'->'references'->>'name' = $6`,
+    [work.installation, work.jobUid, work.target, work.run, work.source.name.schema, work.source.name.name],
+  );
+  return rows.flatMap(({ key: text }) => {
+    const { missing: key, ...pending } = JSON.parse(text) as PendingKey;
+    if (!key) return [];
+    const from = { schema: pending.schema, name: pending.table };
+    const referenced = finalNames(work, key.referencedColumns);
+    return {
+      sql: addSql(tableIdent(from), key, tableIdent(work.name), key.columns, referenced),
+      key: pending,
+      validate: key.validated,
+      what: `${tableText(work.name)}: foreign key ${key.name} of ${tableText(from)}, left out until now,`,
+      outdated: missingNote(`${tableText(from)}: foreign key ${key.name}`, key),
+    };
+  });
 }
 
 /** A member of the same run that was published before. */

@@ -6,6 +6,7 @@
 import { GodwitError } from '../../../errors.ts';
 import { tableText, type Work } from '../../contract.ts';
 import { sqlstate } from '../errors.ts';
+import type { PostgresForeignKey } from '../extras.ts';
 import type { SessionPool } from '../pool.ts';
 import type { Session } from '../session.ts';
 import { keyOf } from './names.ts';
@@ -34,7 +35,7 @@ CREATE TABLE _godwit.work (
   prepared_at timestamptz NOT NULL DEFAULT now(), finished_at timestamptz, published_at timestamptz,
   PRIMARY KEY (${keyColumns}));
 COMMENT ON COLUMN _godwit.work.published_at IS 'Set in the transaction of the swap: how a lost answer is recognised.';
-COMMENT ON COLUMN _godwit.work.pending IS 'Foreign keys still to be validated after the swap.';
+COMMENT ON COLUMN _godwit.work.pending IS 'Foreign keys still to be validated after the swap, or left out until the table they refer to is published.';
 CREATE TABLE _godwit.chunk (
   ${key}, chunk integer NOT NULL,
   epoch bigint NOT NULL, pid integer, backend_start timestamptz,
@@ -137,8 +138,14 @@ export type WorkRow = {
   readonly finished: boolean;
   readonly published: boolean;
 };
-/** A foreign key added NOT VALID in a swap. */
-export type PendingKey = { readonly schema: string; readonly table: string; readonly constraint: string };
+/** A foreign key added NOT VALID in a swap, or one that was left out. */
+export type PendingKey = {
+  readonly schema: string;
+  readonly table: string;
+  readonly constraint: string;
+  /** Left out because the table it refers to (by its name at the source) was not published with this one. Own columns by their final names. */
+  readonly missing?: PostgresForeignKey;
+};
 
 export async function workRow(session: Session, work: Work): Promise<WorkRow | undefined> {
   const [row] = await session.query<{ notes: string; pending: string; finished: boolean; published: boolean }>(

@@ -12,7 +12,8 @@ import { keepMade, swap } from './swap.ts';
 
 /**
  * Called again after a lost answer it finds the marker of the swap, does what was left to do behind it, and gives the same
- * notes. `missing` needs no more than its absence from `works`: a key to a table that is not there is left out.
+ * notes. `missing` needs no more than its absence from `works`: a key to a table that is not there is left out, and kept
+ * in the ledger until that table is published.
  */
 export async function publishWorks(
   session: Session,
@@ -27,15 +28,13 @@ export async function publishWorks(
   }
   for (const work of open) await finishWork(session, work);
   for (const work of open.filter((one) => one.mode === 'dumping')) await completeSnapshot(session, work);
+  const outdated: string[] = [];
   const swapping = open.filter((work) => work.mode === 'replace');
   if (swapping.length > 0) {
     for (const work of swapping) await takeOver(session, work);
-    const { notes, late } = await addForeignKeys(session, swapping, await keptTables(session, swapping));
-    for (const work of swapping) {
-      const mine = notes.filter((note) => note.startsWith(`${tableText(work.name)}:`));
-      if (mine.length > 0) await addNotes(session, work, mine);
-    }
-    await swap(session, swapping, late);
+    const keys = await addForeignKeys(session, swapping, await keptTables(session, swapping));
+    await swap(session, swapping, keys);
+    outdated.push(...keys.late.flatMap((key) => key.outdated ?? []));
     reach('after-swap');
   }
   const notes: string[] = [];
@@ -43,7 +42,7 @@ export async function publishWorks(
     await settle(session, work);
     notes.push(...((await workRow(session, work))?.notes ?? []));
   }
-  return { notes: [...new Set(notes)] };
+  return { notes: [...new Set(notes)], ...(outdated.length > 0 ? { outdated } : {}) };
 }
 
 /** Those whose old table stays and only changes its rows. */
@@ -60,9 +59,10 @@ async function keptTables(session: Session, works: readonly Work[]): Promise<Set
 /** Keys that were put back unchecked in the swap are checked now, without keeping anybody from reading or writing. */
 async function settle(session: Session, work: Work): Promise<void> {
   const row = await workRow(session, work);
-  if (!row || row.pending.length === 0) return;
+  const unchecked = row?.pending.filter((key) => !key.missing) ?? [];
+  if (unchecked.length === 0) return;
   const notes: string[] = [];
-  for (const key of row.pending) {
+  for (const key of unchecked) {
     const failure = await tried(session, validate(key));
     if (failure?.startsWith('23')) {
       notes.push(
@@ -75,7 +75,11 @@ async function settle(session: Session, work: Work): Promise<void> {
     }
   }
   if (notes.length > 0) await addNotes(session, work, notes);
-  await session.query(`UPDATE _godwit.work SET pending = '[]' WHERE ${ofWork}`, keyOf(work));
+  await session.query(
+    `UPDATE _godwit.work SET pending = (SELECT coalesce(jsonb_agg(k), '[]') FROM jsonb_array_elements(pending) k WHERE k->'missing' IS NOT NULL)
+     WHERE ${ofWork}`,
+    keyOf(work),
+  );
 }
 
 const validate = ({ schema, table, constraint }: PendingKey): string =>

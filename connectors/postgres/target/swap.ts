@@ -8,22 +8,21 @@ import type { Session } from '../session.ts';
 import { ident, tableIdent } from '../sql.ts';
 import { dependentsOf, type Leaving } from './dependents.ts';
 import { renamedObjects } from './finish.ts';
-import type { LateKey } from './foreign-keys.ts';
+import type { KeysDone, LateKey } from './foreign-keys.ts';
 import { layout, renames } from './layout.ts';
 import { ofWork, type PendingKey } from './ledger.ts';
 import { keyOf, ledgerSchema, shortened, stagingOf } from './names.ts';
 import { refill } from './refill.ts';
 
-const attempts = 40;
+/** Some seconds in all: who asked for the publication shows that it waits, and asks again. */
+const attempts = 3;
 const lockMs = 2_000;
 
-export type Swapped = { readonly notes: readonly string[]; readonly pending: readonly PendingKey[] };
-
 /** Tries again while somebody uses the old tables. Throws SERVER_BUSY in the end, SWAP_IMPOSSIBLE naming the object. */
-export async function swap(session: Session, works: readonly Work[], late: readonly LateKey[]): Promise<Swapped> {
+export async function swap(session: Session, works: readonly Work[], keys: KeysDone): Promise<void> {
   for (let attempt = 1; ; attempt++) {
     try {
-      return await swapOnce(session, works, late);
+      return await swapOnce(session, works, keys);
     } catch (error) {
       const state = sqlstate(error);
       if (state === undefined || (error instanceof GodwitError && error.code === 'CONNECTION_FAILED')) throw error;
@@ -39,7 +38,7 @@ export async function swap(session: Session, works: readonly Work[], late: reado
   }
 }
 
-async function swapOnce(session: Session, works: readonly Work[], late: readonly LateKey[]): Promise<Swapped> {
+async function swapOnce(session: Session, works: readonly Work[], keys: KeysDone): Promise<void> {
   await session.query(`BEGIN; SET LOCAL lock_timeout = '${lockMs}ms'`);
   // The marker's rows first: two swaps of one work cannot both go on from here.
   const open: Work[] = [];
@@ -53,7 +52,7 @@ async function swapOnce(session: Session, works: readonly Work[], late: readonly
   const olds = await oldTables(session, open);
   const renaming = open.filter((work) => !(work.swap === 'delete-insert' && olds.has(work)));
   const refilling = open.filter((work) => !renaming.includes(work));
-  const notes: string[] = [];
+  const notes = [...keys.notes];
   const pending: PendingKey[] = [];
 
   for (const work of refilling) {
@@ -75,23 +74,44 @@ async function swapOnce(session: Session, works: readonly Work[], late: readonly
   for (const work of renaming) notes.push(...(await moveOver(session, work, olds.has(work))));
   for (const statement of carried.restore) await session.query(statement);
   pending.push(...carried.pending);
-  for (const { sql, key, note } of late) {
-    await session.query('SAVEPOINT late');
-    try {
-      await session.query(sql);
-      pending.push(key);
-    } catch (error) {
-      if (!/^(23|42(?!501)|0A)/.test(sqlstate(error) ?? '')) throw error;
-      await session.query('ROLLBACK TO SAVEPOINT late');
-      notes.push(`${note} cannot be made on the target [${sqlstate(error)}]`);
-    }
+  for (const key of keys.late) {
+    const failure = await addLate(session, key);
+    if (!failure && key.validate) pending.push(key.key);
+    if (failure) notes.push(`${key.what} cannot be made on the target [${failure}]`);
+    else if (key.outdated) notes.push(`${key.what} is made`);
+    if (key.outdated) await forget(session, works[0] as Work, key);
   }
   notes.push(...lostIndexes(carried.indexes, renaming));
-  for (const work of open) await mark(session, work, notes, pending);
+  for (const work of open) {
+    const missing = keys.missing.filter(({ schema, table }) => schema === work.name.schema && table === work.name.name);
+    await mark(session, work, notes, [...pending, ...missing]);
+  }
   reach('in-swap');
   await session.query('COMMIT');
-  return { notes, pending };
 }
+
+/** The SQLSTATE of what the server refuses about it; anything else is thrown. */
+async function addLate(session: Session, { sql }: LateKey): Promise<string | undefined> {
+  await session.query('SAVEPOINT late');
+  try {
+    await session.query(sql);
+    return undefined;
+  } catch (error) {
+    const state = sqlstate(error);
+    if (state === undefined || !/^(23|42(?!501)|0A)/.test(state)) throw error;
+    await session.query('ROLLBACK TO SAVEPOINT late');
+    return state;
+  }
+}
+
+/** Its table, published before, lacks it no more. */
+const forget = (session: Session, { installation, jobUid, target, run }: Work, { key, outdated }: LateKey) =>
+  session.query(
+    `UPDATE _godwit.work SET notes = notes - $7::text, pending =
+       (SELECT coalesce(jsonb_agg(k), '[]') FROM jsonb_array_elements(pending) k WHERE k->'missing' IS NULL OR k->>'constraint' <> $8)
+     WHERE (installation, job_uid, target, run, schema_name, table_name) = ($1, $2, $3, $4, $5, $6) AND published_at IS NOT NULL`,
+    [installation, jobUid, target, run, key.schema, key.table, outdated, key.constraint],
+  );
 
 /** The old tables, locked, by their work. In the order of names, so that two swaps cannot wait for each other. */
 async function oldTables(session: Session, works: readonly Work[]): Promise<Map<Work, string>> {
