@@ -66,8 +66,11 @@ export type Activities = {
   /** After its snapshot was lost: staging discarded, generation + 1, under a new snapshot. */
   restartTable(table: GenerationRef): Promise<TableCarry>;
   failTable(args: TableRef & { readonly code: string; readonly message: string }): Promise<void>;
-  /** Publishes every component all of whose members have ended. `details`: a Markdown table of tables for the UI. */
-  publishReady(run: RunRef): Promise<{ readonly details: string }>;
+  /**
+   * Publishes every component all of whose members have ended. `details`: a Markdown table of tables for the UI;
+   * `failed`: complete tables that could not be published.
+   */
+  publishReady(run: RunRef): Promise<{ readonly details: string; readonly failed?: readonly number[] }>;
   /** Writes the wish down, so that chunks which are only scheduled do not start. Without ordinal: the whole run. */
   setPaused(
     args: RunRef & { readonly ordinal?: number; readonly paused: boolean; readonly actor: string },

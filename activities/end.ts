@@ -108,7 +108,9 @@ function outcome({ canceled, failure }: EndArgs, rows: readonly Tally[]): Ended 
   const message = all === 0 ? 'No tables.' : `Of ${all} tables: ${parts.join(', ')}.`;
   if (canceled) return { status: 'canceled', code: 'CANCELED', message: `Canceled. ${message}` };
   if (failure) return { status: 'failed', ...failure };
-  if (rows.some((row) => row.unbalanced > 0)) return { status: 'failed', code: 'BOOKS_UNBALANCED', message };
+  if (rows.some((row) => row.unbalanced > 0 || row.codes.includes('BOOKS_UNBALANCED'))) {
+    return { status: 'failed', code: 'BOOKS_UNBALANCED', message: `The books do not balance. ${message}` };
+  }
   const failed = of('failed');
   if (failed > 0 && failed === all) {
     const codes = [...new Set(rows.flatMap((row) => row.codes))];

@@ -6,7 +6,7 @@ import { asGodwitError, codes, type GodwitError } from '../errors.ts';
 import type { Deps } from './deps.ts';
 
 /** Anything unforeseen is tried again this often, then it is a failure like others. */
-const unforeseenAttempts = 6;
+export const unforeseenAttempts = 6;
 
 /** Anything thrown, as one of ours: what comes from Godwit's own PostgreSQL loses the query and its parameters. */
 export const ours = (error: unknown): GodwitError =>

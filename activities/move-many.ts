@@ -8,7 +8,8 @@ import { chunkOf, ofGeneration, openChunks, storeChunks } from './chunks.ts';
 import type { GenerationRef, GroupArgs, GroupResult, Unit } from './contract.ts';
 import type { Deps } from './deps.ts';
 import { ours } from './failures.ts';
-import { moveChunk, patiently } from './move.ts';
+import { moveChunk } from './move.ts';
+import { patiently } from './patiently.ts';
 import { beginFresh, type Fresh, ledgerOf } from './small.ts';
 import { declareLost, settleSnapshot, startAgain } from './snapshot-loss.ts';
 import {
@@ -17,9 +18,9 @@ import {
   loadRun,
   loadTable,
   markFailed,
-  openStatuses,
   optionsOf,
   type RunRow,
+  stillOpen,
   type TableRow,
   theTable,
   withTable,
@@ -42,7 +43,7 @@ export async function moveMany(deps: Deps, args: GroupArgs, signal: AbortSignal)
         eq(runTables.runId, args.runId),
         gte(runTables.ordinal, args.from),
         lte(runTables.ordinal, args.to),
-        inArray(runTables.status, [...openStatuses]),
+        stillOpen,
       ),
     )
     .orderBy(asc(runTables.ordinal));
@@ -59,9 +60,9 @@ export async function moveMany(deps: Deps, args: GroupArgs, signal: AbortSignal)
   const one = async (row: TableRow): Promise<void> => {
     const ref = { ...args, ordinal: row.ordinal, generation: row.generation };
     const run = await now();
-    const status = await statusNow(deps, row);
-    if (!openStatuses.includes(status)) return;
-    if (run.status === 'paused' || status === 'paused') {
+    const latest = await stageNow(deps, row);
+    if (!latest || !isOpen(latest)) return;
+    if (run.status === 'paused' || latest.status === 'paused') {
       left.push({ kind: 'group', from: row.ordinal, to: row.ordinal });
       return;
     }
@@ -118,9 +119,10 @@ async function failedBefore(deps: Deps, { runId, from, to }: GroupArgs): Promise
   return rows.map((row) => row.ordinal);
 }
 
-const statusNow = async (deps: Deps, row: TableRow) => {
-  const [now] = await deps.db.select({ status: runTables.status }).from(runTables).where(theTable(row));
-  return now?.status ?? 'canceled';
+const stageNow = async (deps: Deps, row: TableRow) => {
+  const { status, failure } = runTables;
+  const [now] = await deps.db.select({ status, failure }).from(runTables).where(theTable(row));
+  return now;
 };
 
 /** Skipped while it moved: what was written after the skip's own clean-up goes too. */

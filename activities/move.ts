@@ -1,4 +1,3 @@
-import { ApplicationFailure } from '@temporalio/common';
 import { and, eq } from 'drizzle-orm';
 import type { Batch, Chunk, Counts, SnapshotRef } from '../connectors/contract.ts';
 import { chunks } from '../db/schema.ts';
@@ -9,23 +8,11 @@ import { chunkOf, ofGeneration } from './chunks.ts';
 import type { MoveArgs, MoveResult } from './contract.ts';
 import type { Deps } from './deps.ts';
 import { ours } from './failures.ts';
+import { patiently } from './patiently.ts';
 import { quarantiner } from './quarantine.ts';
 import { arrived, readChunk, type Way } from './read.ts';
-import { declareLost, settleSnapshot } from './snapshot-loss.ts';
-import {
-  inTable,
-  isOpen,
-  loadRun,
-  loadTable,
-  note,
-  type OpenTable,
-  type RunRow,
-  refuseStale,
-  remember,
-  type TableRow,
-  wait,
-  withTable,
-} from './state.ts';
+import { settleSnapshot, startAgainFailure } from './snapshot-loss.ts';
+import { isOpen, loadRun, loadTable, note, type OpenTable, refuseStale, withTable } from './state.ts';
 import { duckdbOf, transform } from './transform.ts';
 import { writeChunk } from './write.ts';
 
@@ -51,43 +38,6 @@ export async function move(deps: Deps, args: MoveArgs, signal: AbortSignal): Pro
     reach('before-answer');
     return { outcome: 'done' };
   });
-}
-
-const startAgainFailure = (row: TableRow) =>
-  ApplicationFailure.nonRetryable(`${row.sourceName} must start again: its snapshot is gone.`, 'SNAPSHOT_LOST');
-
-/**
- * What the failure of a chunk means. Cases: 1 canceled or stopping: nothing is noted; 2 FENCED in the target: another
- * attempt owned the chunk; this one is the latest, so it looks again shortly; 3 the snapshot is gone: written down, the
- * next attempt settles what follows; 4 transient: the table shows why it waits, until its job gives up.
- */
-export async function patiently<R>(
-  deps: Deps,
-  run: RunRow,
-  row: TableRow,
-  signal: AbortSignal,
-  work: () => Promise<R>,
-): Promise<R> {
-  try {
-    return await work();
-  } catch (thrown) {
-    if (signal.aborted || thrown instanceof ApplicationFailure) throw thrown;
-    const error = ours(thrown);
-    if (error.code === 'FENCED') {
-      throw ApplicationFailure.create({ type: 'FENCED', message: error.message, nextRetryDelay: '1s' });
-    }
-    if (error.code === 'SNAPSHOT_LOST') {
-      await declareLost(deps, row);
-      throw ApplicationFailure.create({ type: 'SNAPSHOT_LOST', message: error.message, nextRetryDelay: '100ms' });
-    }
-    if (error.retryable) {
-      await wait(deps, run, row, error);
-      throw error;
-    }
-    const located = inTable(error, row);
-    await remember(deps.db, row, located);
-    throw located;
-  }
 }
 
 export type Moving = {

@@ -11,13 +11,14 @@ import { type PlannedTable, planRun } from './plan/index.ts';
 import {
   borrowSource,
   borrowTarget,
+  isComplete,
   loadRun,
   newestSnapshot,
   noChunks,
   note,
-  openStatuses,
   optionsOf,
   type RunRow,
+  stillOpen,
 } from './state.ts';
 
 /**
@@ -178,9 +179,11 @@ async function goOn(deps: Deps, run: RunRow, known: readonly (typeof runTables.$
   );
   const kept = known.filter(
     (row) =>
-      (row.status === 'failed' && !anew.includes(row)) ||
-      ['running', 'waiting', 'paused', 'cut off'].includes(row.status),
+      !isComplete(row) &&
+      ((row.status === 'failed' && !anew.includes(row)) ||
+        ['running', 'waiting', 'paused', 'cut off'].includes(row.status)),
   );
+  const complete = known.filter((row) => row.status === 'waiting' && isComplete(row));
   const taken = await takenByLater(db, run, kept);
   const going = kept.filter((row) => !taken.has(row.ordinal));
   const emptyNow = known.filter((row) => (row.status === 'canceled' && row.work) || taken.has(row.ordinal));
@@ -191,6 +194,12 @@ async function goOn(deps: Deps, run: RunRow, known: readonly (typeof runTables.$
       .update(runTables)
       .set(fresh)
       .where(mine(going.map((row) => row.ordinal)));
+  // The time they waited for their publication begins anew.
+  if (complete.length > 0)
+    await db
+      .update(runTables)
+      .set({ ...fresh, status: 'staged' })
+      .where(mine(complete.map((row) => row.ordinal)));
   // Their staging was discarded, or a later run went on in it: a new generation starts from nothing.
   if (emptyNow.length > 0) {
     await db
@@ -232,9 +241,7 @@ export async function units(deps: Deps, ref: RunRef, from: number): Promise<Unit
   const open = await db
     .select()
     .from(runTables)
-    .where(
-      and(eq(runTables.runId, ref.runId), gte(runTables.ordinal, from), inArray(runTables.status, [...openStatuses])),
-    )
+    .where(and(eq(runTables.runId, ref.runId), gte(runTables.ordinal, from), stillOpen))
     .orderBy(asc(runTables.ordinal))
     .limit(page);
   const found: Unit[] = [];

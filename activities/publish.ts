@@ -1,40 +1,67 @@
+import { activityInfo } from '@temporalio/activity';
+import { ApplicationFailure } from '@temporalio/common';
 import { and, asc, eq, sql } from 'drizzle-orm';
+import type { Published } from '../connectors/contract.ts';
 import { runTables } from '../db/schema.ts';
 import { GodwitError } from '../errors.ts';
 import type { RunRef } from './contract.ts';
 import type { Deps } from './deps.ts';
 import { ours } from './failures.ts';
-import { borrowTarget, loadRun, markFailed, moves, note, type RunRow, type TableRow, wait, workOf } from './state.ts';
+import {
+  borrowTarget,
+  complete,
+  isComplete,
+  loadRun,
+  markFailed,
+  moves,
+  note,
+  type RunRow,
+  stillOpen,
+  type TableRow,
+  wait,
+  workOf,
+} from './state.ts';
 
 const atOnce = 4;
-const open = sql`status IN ('queued', 'running', 'waiting', 'paused')`;
+/** What waits is tried again this soon at the latest: others may have become complete meanwhile. */
+const againMs = 5_000;
 
-/** Publishes each foreign-key component whose members have all ended; the members that failed are `missing` in it. */
-export async function publishReady(deps: Deps, ref: RunRef, signal: AbortSignal): Promise<{ details: string }> {
+/**
+ * Publishes each foreign-key component whose members have all ended; the members that failed are `missing` in it. One that
+ * has to wait (somebody uses its old tables) holds no other back: it is tried again, as waiting, until its job gives up.
+ */
+export async function publishReady(
+  deps: Deps,
+  ref: RunRef,
+  signal: AbortSignal,
+): Promise<{ details: string; failed: number[] }> {
   const run = await loadRun(deps.db, ref);
   const ready = await readyComponents(deps, ref);
-  let transient: unknown;
+  let waiting: GodwitError | undefined;
   const lane = async () => {
     const done: Publishing[] = [];
     for (let one = ready.shift(); one; one = ready.shift()) {
       signal.throwIfAborted();
-      try {
-        const published = await publishComponent(deps, run, one);
-        if (published) done.push(published);
-      } catch (error) {
-        transient ??= error;
-      }
-      if (done.length >= 25) await writeDown(deps, run, done.splice(0));
+      // It may take its time again: what is published is written down before.
+      if (done.length >= 25 || waits(one)) await writeDown(deps, run, done.splice(0));
+      const outcome = await publishComponent(deps, run, one, signal);
+      if (outcome instanceof GodwitError) waiting ??= outcome;
+      else if (outcome) done.push(outcome);
     }
     await writeDown(deps, run, done);
   };
   const ended = await Promise.allSettled(Array.from({ length: Math.min(atOnce, ready.length) }, lane));
   for (const result of ended) if (result.status === 'rejected') throw result.reason;
-  if (transient !== undefined) throw transient;
-  return { details: await detailsOf(deps, run) };
+  if (waiting) {
+    const nextRetryDelay = Math.min(againMs, 500 * 2 ** (activityInfo().attempt - 1));
+    throw ApplicationFailure.create({ type: waiting.code, message: waiting.message, nextRetryDelay });
+  }
+  return { details: await detailsOf(deps, run), failed: await completeButFailed(deps, run) };
 }
 
-/** Members of each component that has something staged and nothing open. */
+const waits = (members: readonly TableRow[]) => members.some((row) => row.status === 'waiting');
+
+/** Members of each component that has something complete and nothing open; those that wait already come last. */
 async function readyComponents(deps: Deps, { runId }: RunRef): Promise<TableRow[][]> {
   const rows = await deps.db
     .select()
@@ -43,41 +70,64 @@ async function readyComponents(deps: Deps, { runId }: RunRef): Promise<TableRow[
       and(
         eq(runTables.runId, runId),
         sql`(component, target) IN (SELECT component, target FROM ${runTables} WHERE run_id = ${runId}
-          GROUP BY component, target HAVING bool_or(status = 'staged') AND NOT bool_or(${open}))`,
+          GROUP BY component, target HAVING bool_or(${complete}) AND NOT bool_or(${stillOpen}))`,
       ),
     )
     .orderBy(asc(runTables.ordinal));
-  return [...Map.groupBy(rows, (row) => `${row.component} ${row.target}`).values()];
+  const components = [...Map.groupBy(rows, (row) => `${row.component} ${row.target}`).values()];
+  return components.sort((a, b) => Number(waits(a)) - Number(waits(b)));
 }
 
-type Publishing = { readonly rows: readonly TableRow[]; readonly notes: readonly string[] };
+/** Of a failure in publishing the tables know; the run's workflow must, to let somebody retry one. */
+async function completeButFailed(deps: Deps, run: RunRow): Promise<number[]> {
+  const rows = await deps.db
+    .select({ ordinal: runTables.ordinal })
+    .from(runTables)
+    .where(
+      and(
+        eq(runTables.runId, run.id),
+        eq(runTables.status, 'failed'),
+        sql`work IS NOT NULL AND split_done AND chunks_done = chunks_total`,
+      ),
+    );
+  return rows.map((row) => row.ordinal);
+}
 
+type Publishing = Published & { readonly rows: readonly TableRow[] };
+
+/** What was published, or what it waits for. Permanent failures are told; the books of one table fail that one alone. */
 async function publishComponent(
   deps: Deps,
   run: RunRow,
   members: readonly TableRow[],
-): Promise<Publishing | undefined> {
-  const staged = members.filter((row) => row.status === 'staged');
-  const missing = members.filter((row) => row.work && !['staged', 'succeeded'].includes(row.status));
-  const [first] = staged;
+  signal: AbortSignal,
+): Promise<Publishing | GodwitError | undefined> {
+  const fail = (row: TableRow, error: GodwitError) =>
+    markFailed(deps.db, { runId: run.id, epoch: run.epoch, ordinal: row.ordinal }, error);
+  const rows: TableRow[] = [];
+  for (const row of members.filter(isComplete)) {
+    const error = unbalanced(row);
+    if (error) await fail(row, error);
+    else rows.push(row);
+  }
+  const [first] = rows;
   if (!first) return undefined;
+  const missing = members.filter((row) => row.work && row.status !== 'succeeded' && !rows.includes(row));
   try {
-    for (const row of staged) refuseUnbalanced(row);
     await using target = await borrowTarget(deps, run, first.target);
-    const { notes } = await target.it.publish(
-      staged.map(workOf),
+    const published = await target.it.publish(
+      rows.map(workOf),
       missing.map((row) => workOf(row).name),
     );
-    return { rows: staged, notes };
+    return { ...published, rows };
   } catch (thrown) {
+    if (signal.aborted) throw thrown;
     const error = ours(thrown);
-    if (error.retryable) {
-      await wait(deps, run, first, error);
-      throw error;
-    }
-    for (const row of staged) {
-      await markFailed(deps.db, { runId: run.id, epoch: run.epoch, ordinal: row.ordinal }, error);
-    }
+    const ends = await Promise.all(rows.map((row) => (error.retryable ? wait(deps, run, row, error) : error)));
+    const end = ends.find((one) => one !== undefined);
+    if (!end) return error;
+    // They become visible together, so they fail together.
+    for (const [i, row] of rows.entries()) await fail(row, ends[i] ?? end);
     return undefined;
   }
 }
@@ -91,7 +141,8 @@ async function writeDown(deps: Deps, run: RunRow, done: readonly Publishing[]): 
   await deps.db.execute(sql`
     UPDATE ${runTables} t SET status = 'succeeded', failure = NULL, ended_at = now(), updated_at = now(), notes = t.notes || x.notes
     FROM jsonb_to_recordset(${JSON.stringify(rows)}::jsonb) AS x(ordinal int, notes jsonb)
-    WHERE t.run_id = ${run.id} AND t.ordinal = x.ordinal AND t.status IN ('staged', 'waiting')`);
+    WHERE t.run_id = ${run.id} AND t.ordinal = x.ordinal AND ${complete}`);
+  await forgetNotes(deps, run, done);
   await moves(deps.db, run.id);
   for (const { rows: published, notes } of done) {
     const [first] = published;
@@ -112,14 +163,33 @@ async function writeDown(deps: Deps, run: RunRow, done: readonly Publishing[]): 
   });
 }
 
+/** What tables published before lacked, and have now. */
+async function forgetNotes(deps: Deps, run: RunRow, done: readonly Publishing[]): Promise<void> {
+  for (const { rows, outdated = [] } of done) {
+    const [first] = rows;
+    if (!first || outdated.length === 0) continue;
+    const texts = JSON.stringify(outdated);
+    await deps.db
+      .update(runTables)
+      .set({ notes: sql`notes - ARRAY(SELECT jsonb_array_elements_text(${texts}::jsonb))`, updatedAt: new Date() })
+      .where(
+        and(
+          eq(runTables.runId, run.id),
+          eq(runTables.target, first.target),
+          sql`notes @> ANY(ARRAY(SELECT jsonb_array_elements(${texts}::jsonb)))`,
+        ),
+      );
+  }
+}
+
 /** Promise 3: what was read is written, filtered or set aside; and all chunks are there. */
-function refuseUnbalanced(row: TableRow): void {
+function unbalanced(row: TableRow): GodwitError | undefined {
   const balanced = row.rowsRead === row.rowsWritten + row.rowsFiltered + row.rowsQuarantined;
-  if (balanced && row.chunksDone === row.chunksTotal) return;
+  if (balanced && row.chunksDone === row.chunksTotal) return undefined;
   const message = balanced
     ? `${row.sourceName}: ${row.chunksDone} of ${row.chunksTotal} chunks are done.`
     : `${row.sourceName}: ${row.rowsRead} read, ${row.rowsWritten} written, ${row.rowsFiltered} filtered, ${row.rowsQuarantined} set aside.`;
-  throw new GodwitError('BOOKS_UNBALANCED', message, { table: row.sourceName });
+  return new GodwitError('BOOKS_UNBALANCED', message, { table: row.sourceName, target: row.target });
 }
 
 const shown = 20;

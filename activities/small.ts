@@ -4,7 +4,17 @@ import { chunks, runTables } from '../db/schema.ts';
 import { chunkRow } from './chunks.ts';
 import type { RunRef } from './contract.ts';
 import type { Deps } from './deps.ts';
-import { borrowSource, moves, newestSnapshot, optionsOf, type RunRow, refOf, type TableRow, workOf } from './state.ts';
+import {
+  borrowSource,
+  moves,
+  newestSnapshot,
+  optionsOf,
+  type RunRow,
+  refOf,
+  stillOpen,
+  type TableRow,
+  workOf,
+} from './state.ts';
 import { rowsOf } from './tables.ts';
 
 /** A small table that begins for the first time, with its chunks found and stored. */
@@ -108,8 +118,7 @@ export function ledgerOf(deps: Deps, { runId }: RunRef) {
           LEFT JOIN ${chunks} c ON c.run_id = ${runId} AND c.ordinal = x.ordinal AND c.generation = x.generation
           GROUP BY x.ordinal, x.generation
         ) s
-        WHERE t.run_id = ${runId} AND t.ordinal = s.ordinal AND t.generation = s.generation
-          AND t.status IN ('queued', 'running', 'waiting', 'paused')`);
+        WHERE t.run_id = ${runId} AND t.ordinal = s.ordinal AND t.generation = s.generation AND ${stillOpen}`);
       await moves(tx, runId);
     });
   };

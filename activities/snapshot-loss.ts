@@ -1,4 +1,5 @@
 import { sleep } from '@temporalio/activity';
+import { ApplicationFailure } from '@temporalio/common';
 import { and, eq, isNull, sql } from 'drizzle-orm';
 import type { SnapshotRef } from '../connectors/contract.ts';
 import { chunks, runTables, snapshots } from '../db/schema.ts';
@@ -48,6 +49,10 @@ export async function settleSnapshot(deps: Deps, row: TableRow): Promise<Snapsho
   }
   return { consistency: 'chunk' };
 }
+
+/** Told to the table's workflow, which starts the table again. */
+export const startAgainFailure = (row: TableRow) =>
+  ApplicationFailure.nonRetryable(`${row.sourceName} must start again: its snapshot is gone.`, 'SNAPSHOT_LOST');
 
 /** A reader found the token gone before the keeper did. */
 export async function declareLost(deps: Deps, row: TableRow): Promise<void> {

@@ -1,5 +1,4 @@
-import { ApplicationFailure } from '@temporalio/common';
-import { and, desc, eq, inArray, isNull, sql } from 'drizzle-orm';
+import { and, desc, eq, isNull, ne, sql } from 'drizzle-orm';
 import type { SnapshotRef, Source, Target, Work } from '../connectors/contract.ts';
 import { appendEvent } from '../db/events.ts';
 import type { Executor } from '../db/open.ts';
@@ -9,7 +8,7 @@ import type { JobDocument } from '../mapping/document.ts';
 import type { GenerationRef, RunRef, TableRef } from './contract.ts';
 import type { Deps } from './deps.ts';
 import type { Borrowed } from './endpoints.ts';
-import { storedFailure } from './failures.ts';
+import { storedFailure, unforeseenAttempts } from './failures.ts';
 
 export type RunRow = typeof runs.$inferSelect & {
   readonly doc: JobDocument;
@@ -19,7 +18,16 @@ export type RunRow = typeof runs.$inferSelect & {
 export type TableRow = typeof runTables.$inferSelect;
 
 export const openStatuses: readonly TableStatus[] = ['queued', 'running', 'waiting', 'paused'];
-export const isOpen = (row: { readonly status: TableStatus }) => openStatuses.includes(row.status);
+
+type Stage = Pick<TableRow, 'status' | 'failure'>;
+/** Complete in its staging: its publication alone is left, whether or not that has to wait. Nothing moves it any more. */
+export const isComplete = ({ status, failure }: Stage) =>
+  status === 'staged' || (status === 'waiting' && failure?.publishing === true);
+/** Still to be moved. */
+export const isOpen = (row: Stage) => openStatuses.includes(row.status) && !isComplete(row);
+/** The same two, of a row of run_tables in SQL. */
+export const complete = sql`(status = 'staged' OR (status = 'waiting' AND failure->'publishing' IS NOT NULL))`;
+export const stillOpen = sql`(status IN ('queued', 'running', 'waiting', 'paused') AND NOT ${complete})`;
 
 /** The run, if this epoch still owns it. A newer one means another workflow took over: nothing more is written here. */
 export async function loadRun(db: Executor, { runId, epoch }: RunRef): Promise<RunRow> {
@@ -132,8 +140,8 @@ export async function recount(db: Executor, ref: GenerationRef): Promise<void> {
     UPDATE ${runTables} t SET
       chunks_total = c.total, chunks_done = c.done, rows_read = c.read, rows_written = c.written,
       rows_filtered = c.filtered, rows_quarantined = c.quarantined, bytes = c.bytes, rows_moving = c.moving,
-      failure = CASE WHEN t.status IN ('running', 'waiting') THEN NULL ELSE t.failure END,
-      status = CASE WHEN t.status = 'waiting' THEN 'running' ELSE t.status END, updated_at = now()
+      failure = CASE WHEN status IN ('running', 'waiting') AND NOT ${complete} THEN NULL ELSE failure END,
+      status = CASE WHEN status = 'waiting' AND NOT ${complete} THEN 'running' ELSE status END, updated_at = now()
     FROM (
       SELECT count(*) AS total, count(*) FILTER (WHERE status = 'done') AS done,
         coalesce(sum(rows_read) FILTER (WHERE status = 'done'), 0) AS read,
@@ -148,23 +156,28 @@ export async function recount(db: Executor, ref: GenerationRef): Promise<void> {
 }
 
 /**
- * A transient failure: the table shows why it waits. Throws what ends the waiting when it lasts longer than the job
- * allows. The time of the first failure stays until something succeeds.
+ * A transient failure of moving, or of publishing what is complete: the table shows why it waits. Gives what ends the
+ * waiting when it lasts longer than the job allows. The time of the first failure stays until something succeeds.
  */
-export async function wait(deps: Deps, run: RunRow, row: TableRow, error: GodwitError): Promise<void> {
-  const before = (await loadTable(deps.db, { runId: run.id, epoch: run.epoch, ordinal: row.ordinal })) as TableRow;
-  const staged = before.status === 'staged';
-  if (!isOpen(before) && !staged) return;
+export async function wait(
+  deps: Deps,
+  run: RunRow,
+  row: TableRow,
+  error: GodwitError,
+): Promise<GodwitError | undefined> {
+  const before = await loadTable(deps.db, { runId: run.id, epoch: run.epoch, ordinal: row.ordinal });
+  const publishing = isComplete(row);
+  // Skipped or canceled meanwhile, or complete by another attempt.
+  if (publishing !== isComplete(before) || !(publishing || isOpen(before))) return undefined;
   // Only what waits counts attempts.
   const earlier = before.failure?.attempt === undefined ? null : before.failure;
   const since = earlier?.at ?? new Date().toISOString();
   const attempt = (earlier?.attempt ?? 0) + 1;
-  const failure = { ...storedFailure(error), at: since, attempt };
-  // What waits for its publication stays staged.
+  const failure = { ...storedFailure(error), at: since, attempt, ...(publishing ? { publishing } : {}) };
   await deps.db
     .update(runTables)
-    .set({ ...(staged ? {} : { status: 'waiting' as const }), failure, updatedAt: new Date() })
-    .where(and(theTable(row), sql`status IN ('queued', 'running', 'waiting', 'staged')`));
+    .set({ status: 'waiting', failure, updatedAt: new Date() })
+    .where(and(theTable(row), publishing ? complete : and(stillOpen, ne(runTables.status, 'paused'))));
   if (attempt === 1) {
     const kind = 'table.waiting';
     await note(deps.db, {
@@ -176,15 +189,13 @@ export async function wait(deps: Deps, run: RunRow, row: TableRow, error: Godwit
     });
   }
   await waitWithTables(deps.db, run);
+  // The chunks of a table share one count: there the activities count for themselves.
+  if (publishing && error.code === 'INTERNAL' && attempt >= unforeseenAttempts) return error;
   const lasted = (Date.now() - Date.parse(since)) / 1000;
-  if (lasted > run.doc.giveUpAfter) {
-    const message = `${row.sourceName}: gave up after ${Math.round(lasted)} s: ${error.message}`;
-    throw ApplicationFailure.nonRetryable(message, 'GAVE_UP');
-  }
+  if (lasted <= run.doc.giveUpAfter) return undefined;
+  const message = `${row.sourceName}: gave up after ${Math.round(lasted)} s: ${error.message}`;
+  return new GodwitError('GAVE_UP', message, { ...error.where, cause: error });
 }
-
-/** What waits for its publication stays staged, with the reason. */
-const waiting = sql`(status = 'waiting' OR (status = 'staged' AND failure IS NOT NULL))`;
 
 /**
  * The run waits when some table of it does and none moves, for what its first table waits for. Those still queued have no
@@ -193,7 +204,7 @@ const waiting = sql`(status = 'waiting' OR (status = 'staged' AND failure IS NOT
 async function waitWithTables(db: Executor, { id, epoch }: RunRow): Promise<void> {
   await db.execute(sql`
     UPDATE ${runs} r SET status = 'waiting', failure = w.failure
-    FROM (SELECT failure FROM ${runTables} WHERE run_id = ${id} AND ${waiting} ORDER BY failure->>'at', ordinal LIMIT 1) w
+    FROM (SELECT failure FROM ${runTables} WHERE run_id = ${id} AND status = 'waiting' ORDER BY failure->>'at', ordinal LIMIT 1) w
     WHERE r.id = ${id} AND r.epoch = ${epoch} AND r.status IN ('running', 'waiting')
       AND NOT EXISTS (SELECT 1 FROM ${runTables} WHERE run_id = ${id} AND status = 'running')`);
 }
@@ -213,7 +224,7 @@ export async function markFailed(db: Executor, ref: TableRef, error: GodwitError
     .update(runTables)
     .set({
       status: 'failed',
-      failure: sql`CASE WHEN failure->>'code' = ${error.code} THEN failure ELSE ${JSON.stringify(failure)}::jsonb END`,
+      failure: sql`CASE WHEN failure->>'code' = ${error.code} THEN failure - 'publishing' ELSE ${JSON.stringify(failure)}::jsonb END`,
       rowsMoving: 0,
       endedAt: new Date(),
       updatedAt: new Date(),
@@ -251,7 +262,7 @@ export async function remember(db: Executor, row: TableRow, error: GodwitError):
   await db
     .update(runTables)
     .set({ failure: storedFailure(error), updatedAt: new Date() })
-    .where(and(theTable(row), inArray(runTables.status, ['queued', 'running', 'waiting'])));
+    .where(and(theTable(row), stillOpen, ne(runTables.status, 'paused')));
 }
 
 export const knownCode = (code: string, message: string): GodwitError =>

@@ -1,5 +1,4 @@
-import { ApplicationFailure } from '@temporalio/common';
-import { and, eq, inArray, sql } from 'drizzle-orm';
+import { and, eq, inArray, ne, sql } from 'drizzle-orm';
 import type { Chunk } from '../connectors/contract.ts';
 import { runs, runTables } from '../db/schema.ts';
 import { GodwitError } from '../errors.ts';
@@ -8,9 +7,9 @@ import { stagingThere } from './adopt.ts';
 import { carryOf, lastChunk, storeChunks } from './chunks.ts';
 import type { GenerationRef, RunRef, SplitArgs, SplitResult, TableRef, Unit } from './contract.ts';
 import type { Deps } from './deps.ts';
-import { ours } from './failures.ts';
+import { patiently } from './patiently.ts';
 import { labelOf } from './plan-run.ts';
-import { settleSnapshot, startAgain } from './snapshot-loss.ts';
+import { settleSnapshot, startAgain, startAgainFailure } from './snapshot-loss.ts';
 import {
   borrowTarget,
   isOpen,
@@ -20,13 +19,13 @@ import {
   markFailed,
   moves,
   note,
+  type OpenTable,
   optionsOf,
-  type RunRow,
   recount,
   refuseStale,
+  stillOpen,
   type TableRow,
   theTable,
-  wait,
   withTable,
   workOf,
 } from './state.ts';
@@ -44,7 +43,7 @@ export async function prepareTable(deps: Deps, ref: TableRef, signal: AbortSigna
     .update(runTables)
     .set({ status: 'running', startedAt: sql`coalesce(started_at, now())`, updatedAt: new Date() })
     .where(and(theTable(ref), eq(runTables.status, 'queued')));
-  return await orWait(deps, run, row, signal, async () => {
+  return await patiently(deps, run, row, signal, async () => {
     if ((await settleSnapshot(deps, row)) === 'restart')
       row = await again(deps, { ...ref, generation: row.generation }, signal);
     else if (!(await stagingThere(deps, run, row)))
@@ -53,24 +52,6 @@ export async function prepareTable(deps: Deps, ref: TableRef, signal: AbortSigna
     await withTable(deps, run, row, ({ target, work }) => target.prepare(work));
     return await carryOf(deps.db, row, row.generation, pool);
   });
-}
-
-/** A transient failure outside of a chunk: the table shows why it waits, until its job gives up. */
-async function orWait<R>(
-  deps: Deps,
-  run: RunRow,
-  row: TableRow,
-  signal: AbortSignal,
-  work: () => Promise<R>,
-): Promise<R> {
-  try {
-    return await work();
-  } catch (thrown) {
-    const error = ours(thrown);
-    const patient = !signal.aborted && !(thrown instanceof ApplicationFailure) && error.retryable;
-    if (patient && error.code !== 'SNAPSHOT_LOST' && error.code !== 'FENCED') await wait(deps, run, row, error);
-    throw thrown;
-  }
 }
 
 /** Discards what was staged, then counts one generation on. */
@@ -94,12 +75,11 @@ export async function split(deps: Deps, args: SplitArgs, signal: AbortSignal): P
     // An attempt whose answer was lost has stored this page already.
     if (row.splitDone || row.chunksTotal > args.upTo) return { upTo: row.chunksTotal, done: row.splitDone, pool };
     const snapshot = await settleSnapshot(deps, row);
-    if (snapshot === 'restart')
-      throw new GodwitError('SNAPSHOT_LOST', 'Its snapshot is gone.', { table: row.sourceName });
+    if (snapshot === 'restart') throw startAgainFailure(row);
     const after = await lastChunk(deps, args);
     const found: Chunk[] = [];
     let done = true;
-    const look = withTable(deps, run, row, async ({ source, work, options }) => {
+    const look = async ({ source, work, options }: OpenTable) => {
       const bytes = deps.config.chunkBytes;
       const size = { bytes, rows: rowsOf(bytes, row) };
       const pieces = source.split(work.source, {
@@ -116,8 +96,8 @@ export async function split(deps: Deps, args: SplitArgs, signal: AbortSignal): P
         }
         found.push(chunk);
       }
-    });
-    await orWait(deps, run, row, signal, () => look);
+    };
+    await patiently(deps, run, row, signal, () => withTable(deps, run, row, look));
     if (await storeChunks(deps, args, { after: after?.id ?? 0, found, done })) {
       return { upTo: (after?.id ?? 0) + found.length, done, pool };
     }
@@ -135,7 +115,7 @@ export async function finishTable(deps: Deps, ref: GenerationRef, signal: AbortS
   const row = await loadTable(deps.db, ref);
   refuseStale(row, ref);
   if (!isOpen(row)) return;
-  await orWait(deps, run, row, signal, () => withTable(deps, run, row, ({ target, work }) => target.finish(work)));
+  await patiently(deps, run, row, signal, () => withTable(deps, run, row, ({ target, work }) => target.finish(work)));
   await recount(deps.db, ref);
   await stage(deps, ref);
 }
@@ -145,7 +125,7 @@ export async function stage(deps: Deps, ref: TableRef): Promise<void> {
   await deps.db
     .update(runTables)
     .set({ status: 'staged', failure: null, rowsMoving: 0, splitDone: true, updatedAt: new Date() })
-    .where(and(theTable(ref), inArray(runTables.status, ['queued', 'running', 'waiting', 'paused'])));
+    .where(and(theTable(ref), stillOpen));
   await moves(deps.db, ref.runId);
 }
 
@@ -172,7 +152,8 @@ export async function setPaused(
       .where(
         and(
           theTable({ runId, ordinal }),
-          inArray(runTables.status, paused ? ['queued', 'running', 'waiting'] : ['paused']),
+          stillOpen,
+          paused ? ne(runTables.status, 'paused') : eq(runTables.status, 'paused'),
         ),
       );
   }

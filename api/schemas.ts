@@ -41,6 +41,7 @@ export const failureSchema = z
     where: z.record(z.string(), z.union([z.string(), z.number()])).optional(),
     at: z.string(),
     attempt: z.number().int().optional(),
+    publishing: z.literal(true).optional().describe('The table is complete and waits for its publication only'),
   })
   .openapi('Failure');
 

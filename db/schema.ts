@@ -168,6 +168,8 @@ export type Failure = {
   readonly where?: Readonly<Record<string, string | number>>;
   readonly at: string;
   readonly attempt?: number;
+  /** Of a table that waits: it is complete, only its publication is left. */
+  readonly publishing?: true;
 };
 
 export const runs = godwit.table(

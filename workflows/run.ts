@@ -172,7 +172,9 @@ async function moveAll(desk: Desk, args: RunArgs, label: string, first: Units): 
     publishing = true;
     toPublish = false;
     try {
-      setCurrentDetails((await long.publishReady(ref)).details);
+      const { details, failed = [] } = await long.publishReady(ref);
+      for (const ordinal of failed) memory.failed.add(ordinal);
+      setCurrentDetails(details);
     } catch (error) {
       failure ??= error;
     }

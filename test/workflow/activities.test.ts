@@ -3,7 +3,7 @@ import { MockActivityEnvironment } from '@temporalio/testing';
 import { eq } from 'drizzle-orm';
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { Activities, RunRef } from '../../activities/contract.ts';
-import { chunks, leases, runs, runTables } from '../../db/schema.ts';
+import { chunks, leases, runs, runTables, snapshots } from '../../db/schema.ts';
 import { createDatabase, missing } from '../servers/shared.ts';
 import { install, query } from './installation.ts';
 import { quiet } from './stubbed-worker.ts';
@@ -119,6 +119,15 @@ describe.skipIf(noServers)('activities, one at a time', () => {
     expect((await table())?.chunksDone).toBe(0);
     expect(await call(bench, 'move', chunk(1))).toEqual({ outcome: 'done' });
     expect((await table())?.chunksDone).toBe(1);
+  });
+
+  test('a snapshot lost between two pages of block ranges makes the table start again, also when no chunk is left', async () => {
+    const { chunk } = await begin();
+    for (const number of [1, 2]) await call(bench, 'move', chunk(number));
+    await godwit.db.update(chunks).set({ kind: 'blocks' });
+    await godwit.db.update(snapshots).set({ lostAt: new Date() });
+    const split = call(bench, 'split', { ...ref, ordinal: 1, generation: 1, upTo: 2, count: 100 });
+    await expect(split).rejects.toMatchObject({ type: 'SNAPSHOT_LOST', nonRetryable: true });
   });
 
   test('a worker that stops gives its chunk up retryably', async () => {

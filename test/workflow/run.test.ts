@@ -213,4 +213,21 @@ describe.skipIf(noServer)('a user', () => {
     expect(await it.handle.result()).toMatchObject({ status: 'succeeded' });
     await record('retried', it.handle, it.worker.client);
   });
+
+  test('so can a table that was complete and could not be published', async () => {
+    await using it = await started([
+      { chunks: 1, unpublished: true },
+      { chunks: 30, takes: 100 },
+    ]);
+    await until(() => it.statuses()[0] === 'failed');
+    const retry = () => it.handle.executeUpdate(retryTableUpdate, { args: [{ actor, ordinal: 1 }] });
+    await until(() =>
+      retry().then(
+        () => true,
+        () => false,
+      ),
+    );
+    expect(await it.handle.result()).toMatchObject({ status: 'succeeded' });
+    expect(it.statuses()).toEqual(['succeeded', 'succeeded']);
+  });
 });

@@ -9,6 +9,8 @@ export type StubTable = {
   readonly takes?: number;
   /** What a chunk does the n-th time (from 1) it is tried. */
   readonly move?: (chunk: number, attempt: number, generation: number) => void;
+  /** Its first publication fails. */
+  readonly unpublished?: true;
 };
 
 export type StubState = {
@@ -121,8 +123,15 @@ export function stubActivities(tables: readonly StubTable[], options: { holdFail
       if (open(ordinal)) Object.assign(of(ordinal), { status: 'failed', code });
     },
     publishReady: async () => {
-      for (const t of state.tables.values()) if (t.status === 'staged') t.status = 'succeeded';
-      return { details: '| table |' };
+      const failed: number[] = [];
+      for (const [ordinal, t] of state.tables) {
+        if (t.status !== 'staged') continue;
+        const fails = plan(ordinal).unpublished && !state.log.includes(`unpublished ${ordinal}`);
+        if (fails) failed.push(ordinal);
+        if (fails) state.log.push(`unpublished ${ordinal}`);
+        t.status = fails ? 'failed' : 'succeeded';
+      }
+      return { details: '| table |', failed };
     },
     setPaused: async ({ ordinal, paused }) => {
       if (ordinal === undefined) state.paused = paused;
