@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -167,7 +168,10 @@ function settingsOf(options: MysqlOptions, port: number, dir: string): string[] 
 const accounts = (password: string): string =>
   [
     'SET sql_log_bin = 0;',
-    ...['127.0.0.1', '::1'].map((from) => `DROP USER IF EXISTS '${user}'@'${from}';`),
+    // MariaDB's first users, who need no password.
+    ...['127.0.0.1', '::1', hostname().toLowerCase()]
+      .filter((from) => from !== 'localhost')
+      .map((from) => `DROP USER IF EXISTS '${user}'@'${from}';`),
     `CREATE USER IF NOT EXISTS '${user}'@'%' IDENTIFIED BY '${password}';`,
     `GRANT ALL PRIVILEGES ON *.* TO '${user}'@'%' WITH GRANT OPTION;`,
     `ALTER USER '${user}'@'localhost' IDENTIFIED BY '${password}';`,

@@ -1,8 +1,10 @@
 import { createServer, type Server } from 'node:http';
+import { startMongodb } from '../../servers/mongodb.ts';
+import { type MysqlKind, startMysql } from '../../servers/mysql.ts';
 import { startPostgres } from '../../servers/postgres.ts';
 import { startS3 } from '../../servers/s3.ts';
 import { startTemporal } from '../../servers/temporal.ts';
-import type { PostgresAddress, S3Address, TemporalAddress } from './shared.ts';
+import type { MongodbAddress, MysqlAddress, PostgresAddress, S3Address, TemporalAddress } from './shared.ts';
 
 type Started = { readonly address: unknown; readonly stop: () => Promise<void> };
 type Project = { provide(key: 'godwitServers', value: string): void };
@@ -16,6 +18,13 @@ declare module 'vitest' {
 
 const none = async () => {};
 
+async function mysql(kind: MysqlKind, version?: number): Promise<Started> {
+  const url = process.env[`GODWIT_TEST_${kind.toUpperCase()}_URL`];
+  if (url && version === undefined) return { address: { url } satisfies MysqlAddress, stop: none };
+  const server = await startMysql({ kind, ...(version ? { version } : {}) });
+  return { address: { url: server.url } satisfies MysqlAddress, stop: () => server.stop('immediate') };
+}
+
 /** Real servers by the name a test asks for, or the ones the environment names. */
 const servers: Readonly<Record<string, (version?: number) => Promise<Started>>> = {
   async postgres(version) {
@@ -23,6 +32,14 @@ const servers: Readonly<Record<string, (version?: number) => Promise<Started>>> 
     if (url && version === undefined) return { address: { url } satisfies PostgresAddress, stop: none };
     const server = await startPostgres({ ...(version ? { version } : {}), settings: { max_connections: '300' } });
     return { address: { url: server.url } satisfies PostgresAddress, stop: () => server.stop('immediate') };
+  },
+  mysql: (version) => mysql('mysql', version),
+  mariadb: (version) => mysql('mariadb', version),
+  async mongodb() {
+    const url = process.env.GODWIT_TEST_MONGODB_URL;
+    if (url) return { address: { url, kind: 'mongod' } satisfies MongodbAddress, stop: none };
+    const server = await startMongodb();
+    return { address: { url: server.url, kind: server.kind } satisfies MongodbAddress, stop: server.stop };
   },
   async temporal() {
     const address = process.env.GODWIT_TEST_TEMPORAL_ADDRESS;

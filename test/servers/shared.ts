@@ -1,12 +1,20 @@
 import { randomBytes } from 'node:crypto';
 import { get } from 'node:http';
 import { CreateBucketCommand, S3Client } from '@aws-sdk/client-s3';
+import { MongoClient } from 'mongodb';
+import mysql from 'mysql2/promise';
 import pg from 'pg';
 import { inject } from 'vitest';
+import type { MongodbKind } from '../../servers/mongodb.ts';
+import type { MysqlKind } from '../../servers/mysql.ts';
 
 /** The whole test run shares one server of each kind; each test file makes its own databases and buckets in it. */
 
 export type PostgresAddress = { readonly url: string };
+/** Of a user who may do everything, without a database. */
+export type MysqlAddress = { readonly url: string };
+/** mongo-java-server has no sessions: no transactions, no snapshots. */
+export type MongodbAddress = { readonly url: string; readonly kind: MongodbKind };
 export type TemporalAddress = { readonly address: string };
 export type S3Address = {
   readonly endpoint: string;
@@ -15,8 +23,15 @@ export type S3Address = {
   readonly secretAccessKey: string;
 };
 
-/** `postgres` is the npm package's version, `postgres/15` a certain one. */
-export type ServerName = 'postgres' | `postgres/${number}` | 'temporal' | 's3';
+/** `postgres` is the npm package's version, `postgres/15` a certain one; so with the others. */
+export type ServerName =
+  | 'postgres'
+  | `postgres/${number}`
+  | MysqlKind
+  | `${MysqlKind}/${number}`
+  | 'mongodb'
+  | 'temporal'
+  | 's3';
 
 /**
  * For `describe.skipIf(await missing('s3'))`: true when the server cannot be had. The reason is printed then, and again
@@ -32,6 +47,15 @@ export async function missing(name: ServerName): Promise<boolean> {
 /** The shared PostgreSQL: a superuser's URL of its database `postgres`. */
 export const sharedPostgres = (version?: number): Promise<PostgresAddress> =>
   have<PostgresAddress>(version === undefined ? 'postgres' : `postgres/${version}`);
+
+export const sharedMysql = (version?: number): Promise<MysqlAddress> => sharedOf('mysql', version);
+
+export const sharedMariadb = (version?: number): Promise<MysqlAddress> => sharedOf('mariadb', version);
+
+const sharedOf = (kind: MysqlKind, version?: number): Promise<MysqlAddress> =>
+  have<MysqlAddress>(version === undefined ? kind : `${kind}/${version}`);
+
+export const sharedMongodb = (): Promise<MongodbAddress> => have<MongodbAddress>('mongodb');
 
 export const sharedTemporal = (): Promise<TemporalAddress> => have<TemporalAddress>('temporal');
 
@@ -71,6 +95,43 @@ export async function createDatabase(
   url.pathname = `/${encodeURIComponent(name)}`;
   const drop = () => query(server, `DROP DATABASE IF EXISTS ${quoted} WITH (FORCE)`);
   return { url: url.href, name, drop, [Symbol.asyncDispose]: drop };
+}
+
+/** A new empty database in the shared MySQL or MariaDB, with the server's own character set unless one is named. */
+export async function createMysqlDatabase(
+  kind: MysqlKind,
+  name = `t_${randomBytes(6).toString('hex')}`,
+  options: { readonly version?: number; readonly charset?: string } = {},
+): Promise<TestDatabase> {
+  const server = await sharedOf(kind, options.version);
+  const charset = options.charset ? ` CHARACTER SET ${options.charset}` : '';
+  await mysqlQuery(server.url, `CREATE DATABASE ${mysql.escapeId(name)}${charset}`);
+  const url = new URL(server.url);
+  url.pathname = `/${encodeURIComponent(name)}`;
+  const drop = () => mysqlQuery(server.url, `DROP DATABASE IF EXISTS ${mysql.escapeId(name)}`);
+  return { url: url.href, name, drop, [Symbol.asyncDispose]: drop };
+}
+
+/** A name of a database in the shared MongoDB that nobody uses: there a database begins with its first document. */
+export async function createMongoDatabase(name = `t_${randomBytes(6).toString('hex')}`): Promise<TestDatabase> {
+  const server = await sharedMongodb();
+  const url = new URL(server.url);
+  url.pathname = `/${encodeURIComponent(name)}`;
+  // Of the server's URL, not of the database's: a user's own is looked for in the database of the path.
+  const drop = async () => {
+    await using client = new MongoClient(server.url);
+    await client.db(name).dropDatabase();
+  };
+  return { url: url.href, name, drop, [Symbol.asyncDispose]: drop };
+}
+
+async function mysqlQuery(url: string, sql: string): Promise<void> {
+  const connection = await mysql.createConnection(url);
+  try {
+    await connection.query(sql);
+  } finally {
+    await connection.end();
+  }
 }
 
 async function query(url: string, sql: string): Promise<void> {

@@ -1,0 +1,41 @@
+import { existsSync } from 'node:fs';
+import { Long, MongoClient } from 'mongodb';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { processExists } from '../../servers/child.ts';
+import { startMongodb } from '../../servers/mongodb.ts';
+import { createMongoDatabase, missing } from './shared.ts';
+
+function clientOf(url: string): MongoClient {
+  const client = new MongoClient(url, { serverSelectionTimeoutMS: 2_000 });
+  onTestFinished(() => client.close());
+  return client;
+}
+
+describe.skipIf(await missing('mongodb'))('The MongoDB server', () => {
+  test('keeps documents in the database of the URL, which is dropped afterwards', async () => {
+    const database = await createMongoDatabase();
+    const db = clientOf(database.url).db();
+    expect(db.databaseName).toBe(database.name);
+    await db.collection('c').insertMany([{ n: Long.MAX_VALUE }, { n: 'text' }]);
+    const read = await db
+      .collection('c')
+      .find({}, { promoteLongs: false, projection: { _id: 0 } })
+      .toArray();
+    expect(read).toEqual([{ n: Long.MAX_VALUE }, { n: 'text' }]);
+    await database.drop();
+    expect(await db.collection('c').countDocuments()).toBe(0);
+  });
+
+  test('one of our own comes back on its port after kill -9, and leaves nothing', async () => {
+    const server = await startMongodb();
+    const { url } = server;
+    await server.kill();
+    await expect(clientOf(url).db('d').command({ ping: 1 })).rejects.toThrow();
+    await server.restart();
+    expect(server.url).toBe(url);
+    expect(await clientOf(url).db('d').command({ ping: 1 })).toMatchObject({ ok: 1 });
+    await server.stop();
+    expect(existsSync(server.dir)).toBe(false);
+    expect(processExists(server.pid)).toBe(false);
+  });
+});
