@@ -22,3 +22,9 @@ export async function fill(client: Client, table: string, rows: number): Promise
   await client.query(`VACUUM (ANALYZE, FREEZE) ${table}`);
   await client.query('CHECKPOINT');
 }
+
+/** The same columns in MySQL. */
+export const mysqlColumns = `
+  id bigint NOT NULL, customer int NOT NULL, title text NOT NULL, amount decimal(12,2) NOT NULL, currency char(3) NOT NULL,
+  created_at datetime(6) NOT NULL, shipped_at datetime(6), note text, paid tinyint(1) NOT NULL, quantity int NOT NULL,
+  reference char(36) NOT NULL, details json NOT NULL`;

@@ -1,5 +1,7 @@
 /** The programs Godwit is held against, each found on PATH or said to be missing. */
 import { spawn, spawnSync } from 'node:child_process';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 
 export const onPath = (program: string): boolean => spawnSync('sh', ['-c', `command -v ${program}`]).status === 0;
 
@@ -67,4 +69,26 @@ p.run(sql_table(credentials=source, table=table, backend="pyarrow", chunk_size=1
     RUNTIME__DLTHUB_TELEMETRY: 'false',
     RUNTIME__LOG_LEVEL: 'ERROR',
   });
+}
+
+export const pipeText = (url: string, table: string, into: string) =>
+  shell(`${psql(url, `COPY ${table} TO STDOUT`)} | ${psql(url, `COPY ${into} FROM STDIN`)}`);
+
+type MysqlAddress = { readonly host: string; readonly port: number; readonly user: string; readonly password: string };
+
+/** One statement by the `mariadb` client, which may read local files. */
+export const mysqlClient = ({ host, port, user, password }: MysqlAddress, database: string, sql: string) =>
+  `MYSQL_PWD='${password}' mariadb --no-defaults --local-infile=1 -h ${host} -P ${port} -u ${user} ${database} -e "${sql}"`;
+
+/** pgloader's own best: a load of one database's only table, with its index, without foreign keys. */
+export async function pgloader(from: MysqlAddress, database: string, to: string, folder: string): Promise<void> {
+  const file = join(folder, 'pgloader.load');
+  const url = `mysql://${from.user}:${from.password}@${from.host}:${from.port}/${database}`;
+  await writeFile(
+    file,
+    `LOAD DATABASE FROM ${url} INTO ${to.replace(/^postgres:/, 'postgresql:')}?sslmode=disable
+     WITH include drop, create tables, create indexes, no foreign keys, reset no sequences, workers = 2, concurrency = 1
+     INCLUDING ONLY TABLE NAMES MATCHING 'big';`,
+  );
+  await shell(`pgloader --quiet ${file}`);
 }
