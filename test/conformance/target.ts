@@ -257,6 +257,28 @@ export function testTarget(name: string, make: () => Promise<TargetSubject>): vo
       expect(await subject.leftovers()).toEqual(before);
     });
 
+    test('discard of one table leaves what another one beside it needs, and that of the last one leaves nothing', async () => {
+      const beside = ({ name: { schema, name } }: Work): Work => ({
+        ...subject.work(),
+        name: { schema, name: `beside ${name}` },
+      });
+      const kept = subject.work();
+      const gone = beside(kept);
+      await writeAll(target, subject, kept, [1]);
+      await writeAll(other, subject, gone, [1]);
+      await other.discard(gone);
+      await target.finish(kept);
+      await target.publish([kept], []);
+      expect(await subject.visible(kept)).toEqual(rowsOf(1));
+
+      const before = await subject.leftovers();
+      const first = subject.work();
+      const last = beside(first);
+      for (const work of [first, last]) await writeAll(target, subject, work, [1]);
+      for (const work of [first, last]) await target.discard(work);
+      expect(await subject.leftovers()).toEqual(before);
+    });
+
     test('discard of what is published touches nothing', async () => {
       const work = subject.work();
       await complete(work, [1]);

@@ -80,14 +80,16 @@ const disown = (session: Session, work: Work) =>
   );
 
 /**
- * Types and schemas Godwit made and that no published table needs: as far as nothing else uses them by now. Newest first,
- * so that what stands on another goes before it.
+ * Types and schemas Godwit made and that no published table needs: as far as nothing else uses them by now. A staging
+ * holds its types, but nothing of it lies in the schema it will go to: that one stays until the last of its works is
+ * published or gone. Newest first, so that what stands on another goes before it.
  */
 async function unmake(session: Session, work: Work): Promise<void> {
   const made = await session.query<{ kind: string; schema_name: string; name: string }>(
-    `SELECT kind, schema_name, name FROM _godwit.made WHERE installation = $1 AND job_uid = $2 AND kind <> 'table'
-     ORDER BY kind = 'schema', made_at DESC, ctid DESC`,
-    [work.installation, work.jobUid],
+    `SELECT kind, schema_name, name FROM _godwit.made m WHERE installation = $1 AND kind <> 'table'
+       AND NOT (kind = 'schema' AND EXISTS (SELECT 1 FROM _godwit.work w WHERE w.schema_name = m.schema_name AND w.published_at IS NULL))
+     ORDER BY kind = 'schema', made_at DESC, m.ctid DESC`,
+    [work.installation],
   );
   for (const one of made) {
     const name = tableIdent({ schema: one.schema_name, name: one.name });
