@@ -6,7 +6,7 @@ import { fence } from './scenarios/fence.ts';
 import { kills } from './scenarios/kills.ts';
 import { mutation } from './scenarios/mutation.ts';
 import { emptyTemporal, serverFaults } from './scenarios/servers.ts';
-import { long } from './settings.ts';
+import { interruptions, killsInOneRun } from './settings.ts';
 
 /** One installation for all: a scenario must leave it as sound as it found it. That too is a promise. */
 describe('faults', async () => {
@@ -19,10 +19,10 @@ describe('faults', async () => {
     await installation?.[Symbol.asyncDispose]();
   });
 
-  await kills(here, long ? 30 : 4);
+  await kills(here, killsInOneRun);
   fence(here);
   serverFaults(here);
-  control(here, long ? 10 : 3);
+  control(here, interruptions);
   fullDisk(here);
   emptyTemporal(here);
   mutation(here);

@@ -3,7 +3,7 @@ import pg from 'pg';
 import type { PostgresServer } from '../../servers/postgres.ts';
 import type { Installation } from './installation.ts';
 import { query } from './oracle.ts';
-import { long } from './settings.ts';
+import { rowsOfOrders } from './settings.ts';
 import { makeShop, shop } from './shop.ts';
 
 export type RunTable = {
@@ -60,7 +60,7 @@ export type Shop = {
 export async function newShop(
   at: Installation,
   name: string,
-  { rows = long ? 150_000 : 40_000, tablespace }: { rows?: number; tablespace?: string } = {},
+  { rows = rowsOfOrders, tablespace }: { rows?: number; tablespace?: string } = {},
 ): Promise<Shop> {
   const source = await createDatabase(at.source, name);
   const target = await createDatabase(at.target, name, tablespace ? `TABLESPACE ${tablespace}` : '');

@@ -1,2 +1,12 @@
-/** `npm run test:faults` sets GODWIT_FAULT_LONG: more rows, more kills, every seed anew. */
-export const long = process.env.GODWIT_FAULT_LONG !== undefined;
+/** The size of the fault tests. `npm run test:faults` makes them longer. */
+const given = (name: string): number | undefined => {
+  const value = process.env[name];
+  return value ? Number(value) : undefined;
+};
+
+/** Kills at random times in one run. */
+export const killsInOneRun = given('GODWIT_FAULT_KILLS') ?? 4;
+/** Rows of the biggest table; all tables together have about 2.6 times as many. */
+export const rowsOfOrders = given('GODWIT_FAULT_ROWS') ?? 40_000;
+/** How often a run is canceled, and paused and resumed. */
+export const interruptions = given('GODWIT_FAULT_INTERRUPTIONS') ?? 3;

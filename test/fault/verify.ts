@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { appendFileSync, existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DuckDBInstance } from '@duckdb/node-api';
 import type { Installation } from './installation.ts';
@@ -16,7 +16,13 @@ import {
 } from './oracle.ts';
 import { digestInDuckDb, keyTextInDuckDb, type ShopTable } from './shop.ts';
 
-export type Verdict = Difference & { readonly exact: number; readonly byVersions: number };
+export type Verdict = Difference & {
+  /** Rows found on the targets, all of them compared. */
+  readonly rows: number;
+  /** Tables by the way they were compared. */
+  readonly exact: number;
+  readonly byVersions: number;
+};
 
 /** Where a file target's tables lie, by the target's name: the folder that holds `orders/`, `items/` … */
 export type Folders = Readonly<Record<string, string>>;
@@ -33,6 +39,7 @@ export async function verify(
   folders: Folders = {},
 ): Promise<Verdict> {
   let sum = nothing;
+  let rows = 0;
   let exact = 0;
   let byVersions = 0;
   for (const row of await runTables(at, run.id)) {
@@ -51,8 +58,9 @@ export async function verify(
       );
     }
     sum = plus(sum, difference);
+    for (const { times } of found.values()) rows += times;
   }
-  return { ...sum, exact, byVersions };
+  return { ...sum, rows, exact, byVersions };
 }
 
 async function compare(
@@ -98,10 +106,16 @@ export async function fileContent(folder: string, table: ShopTable): Promise<Con
   }
 }
 
-/** One line of figures: kills, lost, doubled, changed … */
-export const report = (what: string, figures: Readonly<Record<string, number | string>>): void =>
-  console.log(
-    `faults: ${what}: ${Object.entries(figures)
-      .map(([name, figure]) => `${name} ${figure}`)
-      .join(', ')}`,
-  );
+/** What one scenario counted: kills, lost, doubled, changed … */
+export type Reported = Readonly<Record<string, number | string>>;
+export const inWords = (figures: Reported): string =>
+  Object.entries(figures)
+    .map(([name, figure]) => `${name} ${figure}`)
+    .join(', ');
+
+/** Prints one line of figures. GODWIT_FAULT_FIGURES names a file that gets them too, a line of JSON each. */
+export function report(what: string, figures: Reported): void {
+  console.log(`faults: ${what}: ${inWords(figures)}`);
+  const file = process.env.GODWIT_FAULT_FIGURES;
+  if (file) appendFileSync(file, `${JSON.stringify(figures)}\n`);
+}

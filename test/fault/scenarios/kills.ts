@@ -40,10 +40,10 @@ export async function kills(at: () => Installation, times: number): Promise<void
       for (const point of whileWriting) here.workers.arm(point, 'SIGKILL');
       await until('every point was reached', 150, () => whileWriting.every((point) => !here.workers.armed(point)));
       here.sourceProxy.delay(0);
-      const figures = await exactly(here, shop, run.id, copies, bucket);
-      report('named points of writing', { kills: here.workers.kills - before, writes: writer.committed, ...figures });
+      const figures = await exactly(here, shop, { run: run.id, copies, bucket, as: 'named points of writing' });
       expect(figures.byVersions).toBe(0);
     } finally {
+      report('named points of writing', { kills: here.workers.kills - before, writes: writer.committed });
       here.workers.disarm();
       here.workers.spare(undefined);
       here.sourceProxy.delay(0);
@@ -80,32 +80,40 @@ export async function kills(at: () => Installation, times: number): Promise<void
         if (here.workers.signal('SIGKILL') !== undefined) killed++;
       }
       here.sourceProxy.delay(0);
-      const verdicts = await Promise.all(
-        watched.map(({ run, copies }, i) => exactly(here, shop, run.id, copies, i === 1 ? bucket : undefined)),
+      await Promise.all(
+        watched.map(({ run, copies }, i) =>
+          exactly(here, shop, {
+            run: run.id,
+            copies,
+            bucket: i === 1 ? bucket : undefined,
+            as: `random kills, to ${i === 0 ? 'PostgreSQL' : 'files'}`,
+          }),
+        ),
       );
-      for (const [i, verdict] of verdicts.entries())
-        report(`random kills, to ${i === 0 ? 'PostgreSQL' : 'files'}`, verdict);
-      report('random kills', { kills: here.workers.kills - before, writes: writer.committed });
       expect(killed, 'kills before the runs were over').toBe(times);
       for (const point of whilePublishing) expect(here.workers.armed(point), point).toBe(false);
     } finally {
+      report('random kills', { kills: here.workers.kills - before, writes: writer.committed });
       here.workers.disarm();
       here.sourceProxy.delay(0);
     }
   });
 }
 
-async function exactly(
-  here: Installation,
-  shop: Shop,
-  run: string,
-  copies: SnapshotCopies,
-  bucket: Bucket | undefined,
-) {
+type Ended = {
+  readonly run: string;
+  readonly copies: SnapshotCopies;
+  readonly bucket: Bucket | undefined;
+  /** What its figures are reported under. */
+  readonly as: string;
+};
+
+async function exactly(here: Installation, shop: Shop, { run, copies, bucket, as }: Ended) {
   const end = await over(here, run, 240);
   expect(end.status, await story(here, run)).toBe('succeeded');
   const downloaded = bucket ? await download(here, shop, bucket) : { folders: {}, left: [] };
   const verdict = await verify(here, shop, { id: run }, copies, { ...lakeOf(here, shop), ...downloaded.folders });
+  report(as, { ...verdict, leftovers: downloaded.left.length });
   expect(verdict).toMatchObject({ lost: 0, doubled: 0, changed: 0 });
   expect(downloaded.left).toEqual([]);
   return verdict;

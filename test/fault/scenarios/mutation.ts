@@ -17,8 +17,8 @@ export function mutation(at: () => Installation): void {
     let doubled = 0;
     for (let time = 1; time <= 3 && doubled === 0; time++) {
       const verdict = await wakes(here, await stopped(here, `mutant_${time}`, 'before-commit'));
-      report(`without the fence, ${time}`, verdict);
       doubled = verdict.doubled;
+      report(`without the fence, ${time}`, { 'rows written twice': doubled });
     }
     expect(doubled).toBeGreaterThan(0);
   });
