@@ -12,7 +12,7 @@ import { brand, findMysql, type MysqlKind, type MysqlProgram, systemTables } fro
 import { freePort } from './ports.ts';
 import { isRoot, temporaryFolder } from './unprivileged.ts';
 
-export { findMysql, type MysqlKind } from './mysql-programs.ts';
+export type { MysqlKind } from './mysql-programs.ts';
 
 export type MysqlOptions = {
   readonly kind: MysqlKind;
