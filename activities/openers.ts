@@ -4,6 +4,7 @@ import { registry, type SystemEntry } from '../connectors/registry.ts';
 import { type Effective, effectiveEndpoint } from '../db/endpoints.ts';
 import type { Db } from '../db/open.ts';
 import { GodwitError } from '../errors.ts';
+import { sourceSchema } from '../mapping/defaults.ts';
 import { resolveReferences } from '../secrets/references.ts';
 import type { Sealer } from '../secrets/seal.ts';
 
@@ -48,8 +49,7 @@ export function createOpeners(input: OpenerInput) {
     target: async (name: string) => openTarget(await effective('target', name)),
     /** Of table names written without one. */
     defaultSchema: async (name: string): Promise<string> => {
-      const { schema } = (await effective('source', name)).settings;
-      return typeof schema === 'string' && schema !== '' ? schema : 'public';
+      return sourceSchema(await effective('source', name)) ?? '';
     },
   };
 }

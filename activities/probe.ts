@@ -4,6 +4,7 @@ import { getJobById } from '../db/jobs.ts';
 import { answerProbe, getProbe, openProbeEndpoints, type ProbeRequest } from '../db/probes.ts';
 import type { ProbeAnswer } from '../db/schema.ts';
 import { GodwitError } from '../errors.ts';
+import { sourceSchema } from '../mapping/defaults.ts';
 import type { JobDocument, TargetUse } from '../mapping/document.ts';
 import type { ProbeArgs } from '../workflows/messages.ts';
 import type { Deps } from './deps.ts';
@@ -96,7 +97,7 @@ async function planOnly(deps: Deps, request: Extract<ProbeRequest, { kind: 'plan
   const planned = await planRun({
     document,
     source,
-    defaultSchema: typeof from.settings.schema === 'string' ? from.settings.schema : 'public',
+    defaultSchema: sourceSchema(from) ?? '',
     targets: new Map(targets),
     installation: deps.installation,
     jobUid,

@@ -1,16 +1,41 @@
 import { GodwitError } from '../errors.ts';
 import type { JobDocument, TargetUse } from './document.ts';
+import { systemOf } from './endpoints.ts';
 
 /** A saved source or target as far as defaults need it: its effective settings (those of its connection included). */
 export type Saved = { readonly type: string; readonly settings: Readonly<Record<string, unknown>> };
 
-/** The manual's words: "sql" stands for pgsql. */
+/** The manual's words: "sql" stands for pgsql; the others for themselves. */
 const sourceWord: Readonly<Record<string, string>> = { pgsql: 'sql' };
 
 /** `{source}_{db_name}_dms`, filled in; undefined when the database's name is not known. */
 export function schemaDefault(type: string, settings: Saved['settings']): string | undefined {
-  const database = settings.db_name ?? settings.username;
+  const database = settings.db_name ?? (type === 'pgsql' ? settings.username : undefined);
   return typeof database === 'string' ? `${sourceWord[type] ?? type}_${database}_dms` : undefined;
+}
+
+/** A database without schemas that is named by the target's own settings. */
+export function ownDatabase({ type, settings }: Saved): string | undefined {
+  const database = systemOf(type).schemaIsDatabase ? settings.db_name : undefined;
+  return typeof database === 'string' && database !== '' ? database : undefined;
+}
+
+/** Of table names written without one. Undefined: the source itself knows. */
+export function sourceSchema({ type, settings }: Saved): string | undefined {
+  const own = systemOf(type).schemaIsDatabase ? settings.db_name : settings.schema;
+  if (typeof own === 'string' && own !== '') return own;
+  return type === 'pgsql' ? 'public' : undefined;
+}
+
+/** Keys that mean something for documents only, on a source that has none. */
+export function refuseDocumentKeys(document: JobDocument, source: Saved): void {
+  if (systemOf(source.type).documents) return;
+  for (const table of document.tables) {
+    const key = table.documents !== undefined ? 'documents' : table.fields !== undefined ? 'fields' : undefined;
+    if (key === undefined) continue;
+    const sentence = `${table.name}: \`${key}\` is for sources of documents (mongo), and ${document.source} is of type ${source.type}.`;
+    throw new GodwitError('MAPPING_INVALID', sentence, { job: document.name, table: table.name });
+  }
 }
 
 /**
@@ -22,10 +47,16 @@ export function fillDefaults(
   source: Saved,
   targets: Readonly<Record<string, Saved | undefined>>,
 ): JobDocument {
+  refuseDocumentKeys(document, source);
   const text = (value: unknown): string | undefined => (typeof value === 'string' && value !== '' ? value : undefined);
   const fill = (alias: string, use: TargetUse): TargetUse => {
-    const own = targets[alias]?.settings ?? {};
-    const schema = text(use.schema) ?? text(own.schema) ?? schemaDefault(source.type, source.settings);
+    const saved = targets[alias];
+    const own = saved?.settings ?? {};
+    const schema =
+      text(use.schema) ??
+      text(own.schema) ??
+      (saved && ownDatabase(saved)) ??
+      schemaDefault(source.type, source.settings);
     if (schema === undefined) {
       const sentence = `destination.${alias}.schema: is required, because the source's database name is not known for its default \`{source}_{db_name}_dms\``;
       throw new GodwitError('MAPPING_INVALID', sentence, { job: document.name, target: alias });

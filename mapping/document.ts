@@ -1,4 +1,4 @@
-import type { Misfit, Mode, Partition, Predicate } from '../connectors/contract.ts';
+import type { DocumentShape, Misfit, Mode, Partition, Predicate } from '../connectors/contract.ts';
 
 /**
  * A mapping after parsing: defaults filled in, short forms spelled out, sources and targets by the name of their row
@@ -48,6 +48,11 @@ export type TableEntry = {
   /** For `checked` columns: per column, `*` for all others. */
   readonly onMisfit: Readonly<Record<string, Misfit>>;
   readonly maxQuarantined: number;
+  /** Seconds to wait after each batch. */
+  readonly timeDelay?: number;
+  /** Absent: as the target holds them (raw), else fields. */
+  readonly documents?: DocumentShape['as'];
+  readonly fields?: DocumentShape['casts'];
   /** A wildcard takes views too. A view named in full is always taken. */
   readonly views: boolean;
   /** Only to these targets of the job; absent = all. */

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import * as files from '../connectors/files/settings.ts';
+import * as mongodb from '../connectors/mongodb/settings.ts';
 import * as postgres from '../connectors/postgres/settings.ts';
 import { GodwitError } from '../errors.ts';
 import { didYouMean, type Path, type Report } from './problems.ts';
@@ -8,7 +9,7 @@ import { targetUseSchema } from './schema.ts';
 /** A source or target written inside the mapping: a row of its own, owned by the job. */
 export type Endpoint = {
   readonly name: string;
-  /** The mapping's word: pgsql, files, s3. */
+  /** The mapping's word: pgsql, mysql, mariadb, mongo, files, s3. */
   readonly type: SystemType;
   /** A saved connection it inherits from. */
   readonly connection?: string;
@@ -26,18 +27,41 @@ type System = {
   readonly secretKeys: readonly string[];
   /** One spelling per setting; a password inside a URL becomes a setting of its own. */
   readonly normalise: (settings: Settings) => Settings;
+  /** Its rows are documents. */
+  readonly documents?: boolean;
+  /** What it calls a schema is a database: a table written without one is in its `db_name`. */
+  readonly schemaIsDatabase?: boolean;
+  readonly files?: boolean;
 };
 
 /** The systems a mapping may name, by its own words. */
 export const systems = {
   pgsql: { schema: postgres.settingsSchema, secretKeys: postgres.secretKeys, normalise: postgres.normalise },
-  files: { schema: files.filesSchema, secretKeys: files.secretKeys.files, normalise: (settings) => settings },
-  s3: { schema: files.s3Schema, secretKeys: files.secretKeys.s3, normalise: (settings) => settings },
+  mongo: {
+    schema: mongodb.settingsSchema,
+    secretKeys: mongodb.secretKeys,
+    normalise: mongodb.normalise,
+    documents: true,
+    schemaIsDatabase: true,
+  },
+  files: {
+    schema: files.filesSchema,
+    secretKeys: files.secretKeys.files,
+    normalise: (settings) => settings,
+    files: true,
+  },
+  s3: { schema: files.s3Schema, secretKeys: files.secretKeys.s3, normalise: (settings) => settings, files: true },
 } as const satisfies Record<string, System>;
 
-export const sourceTypes = ['pgsql'] as const;
-export const destinationTypes = ['pgsql', 's3', 'files'] as const;
-const later = ['mongo', 'mysql', 'kafka', 'api', 'redshift', 's3', 'files'];
+export const sourceTypes = ['pgsql', 'mongo'] as const;
+export const destinationTypes = ['pgsql', 'mongo', 's3', 'files'] as const;
+const later = ['kafka', 'api', 'redshift', 's3', 'files'];
+/** Other spellings of a type. */
+const aliases: Readonly<Record<string, SystemType>> = { mongodb: 'mongo' };
+export const typeNamed = (word: unknown): unknown => (typeof word === 'string' ? (aliases[word] ?? word) : word);
+
+/** What a type is like; nothing is known of a type that is none. */
+export const systemOf = (type: string): Partial<System> => (type in systems ? systems[type as SystemType] : {});
 
 /** `env:NAME` and `file:NAME`: resolved in the worker, or by the CLI of the same user. */
 export const isReference = (value: unknown): value is string =>
@@ -67,8 +91,7 @@ export function readTarget(
     if (type !== undefined)
       report.add([...at, 'destination_type'], 'not beside `target`: the saved target has its type', 'key');
     for (const key of Object.keys(settings)) {
-      const why =
-        key in systems.pgsql.schema.shape || key in systems.s3.schema.shape ? ': it belongs to the saved target' : '';
+      const why = settingOfAny(key) ? ': it belongs to the saved target' : '';
       report.add(
         [...at, key],
         `unknown key "${key}" beside \`target\`${why || didYouMean(key, ['target', ...useKeys])}`,
@@ -79,15 +102,17 @@ export function readTarget(
   }
   const known = checkType({ type, key: 'destination_type', known: destinationTypes, at }, report);
   if (known === undefined || !checkConnection(connection, at, report)) return undefined;
-  if (known === 'pgsql') {
+  if (!systemOf(known).files) {
     for (const key of ['format', 's3_suffix'] as const) {
-      if (key in input) report.add([...at, key], `"${key}" is for file targets, not for pgsql`, 'key');
+      if (key in input) report.add([...at, key], `"${key}" is for file targets, not for ${known}`, 'key');
     }
   }
   const extra = ['destination_type', 'connection', ...useKeys];
   const made = endpoint({ type: known, name, connection, settings, at }, extra, report);
   return made && use ? { endpoint: made, use } : undefined;
 }
+
+const settingOfAny = (key: string): boolean => Object.values(systems).some(({ schema }) => key in schema.shape);
 
 type TypeCheck<T extends string> = {
   readonly type: unknown;
@@ -96,7 +121,8 @@ type TypeCheck<T extends string> = {
   readonly at: Path;
 };
 
-function checkType<T extends string>({ type, key, known, at }: TypeCheck<T>, report: Report): T | undefined {
+function checkType<T extends string>({ type: word, key, known, at }: TypeCheck<T>, report: Report): T | undefined {
+  const type = typeNamed(word);
   if (known.includes(type as T)) return type as T;
   const path = [...at, key];
   if (type === undefined) report.add(at, `"${key}" is required: ${known.join(', ')}, or the name of a saved one`);

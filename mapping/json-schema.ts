@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { destinationTypes, sourceTypes, systems } from './endpoints.ts';
-import { mappingSchema, tableSchema, targetUseSchema } from './schema.ts';
+import { collectionSchema, mappingSchema, tableSchema, targetUseSchema } from './schema.ts';
 
 /** The mapping for editors that know JSON Schema: what `parseMapping` accepts, key by key. */
 export function mappingJsonSchema(): object {
@@ -22,7 +22,8 @@ export function mappingJsonSchema(): object {
     destination: z
       .record(z.string(), z.union([z.string().describe('Name of a saved target'), saved, ...targets]))
       .optional(),
-    tables: z.array(tableSchema).min(1),
+    tables: z.array(tableSchema).min(1).optional(),
+    collections: z.array(collectionSchema).min(1).optional(),
   });
   const schema = z.toJSONSchema(whole, { io: 'input', unrepresentable: 'any' });
   return { ...schema, title: "Godwit's mapping" };

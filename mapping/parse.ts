@@ -1,11 +1,11 @@
 import { basename, extname } from 'node:path';
 import type { Misfit, Partition, Predicate } from '../connectors/contract.ts';
-import { schemaDefault } from './defaults.ts';
+import { ownDatabase, schemaDefault } from './defaults.ts';
 import type { JobDocument, TableEntry, TargetUse } from './document.ts';
-import { type Endpoint, readSource, readTarget } from './endpoints.ts';
+import { type Endpoint, readSource, readTarget, systemOf } from './endpoints.ts';
 import { didYouMean, type Path, type Report, report } from './problems.ts';
 import { readText } from './read.ts';
-import { identifier, laterModes, mappingSchema, type TableKeys, tableSchema } from './schema.ts';
+import { collectionSchema, identifier, laterModes, mappingSchema, type TableKeys, tableSchema } from './schema.ts';
 
 export type ParsedMapping = {
   readonly document: JobDocument;
@@ -43,14 +43,15 @@ export function parseMapping(input: string | object, { file }: ParseOptions = {}
   const source = readSourcePlace(keys.source, job, found);
   const targets = readDestinations(keys.destination, job, found);
   const warnings: string[] = [];
-  const tables = readTables(keys, targets, found, warnings);
+  const tables = readTables({ keys, source: source?.endpoint, targets, found, warnings });
 
   const inherits = [source?.endpoint, ...Object.values(targets).map((target) => target.endpoint)].some(
     (endpoint) => endpoint === undefined || endpoint.connection !== undefined,
   );
   const schema = source?.endpoint ? schemaDefault(source.endpoint.type, source.endpoint.settings) : undefined;
-  for (const [alias, { use, saved }] of Object.entries(targets)) {
+  for (const [alias, { use, saved, endpoint }] of Object.entries(targets)) {
     if (inherits || saved !== undefined || use.schema !== undefined || schema !== undefined) continue;
+    if (endpoint && ownDatabase(endpoint) !== undefined) continue;
     const why = "the source's db_name is not known for the default `{source}_{db_name}_dms`";
     found.add(['destination', alias], `"schema" is required here: ${why}`);
   }
@@ -85,15 +86,15 @@ const nameOf = (file: string | undefined): string | undefined =>
 function withoutLater(value: unknown, found: Report): unknown {
   if (value === null || typeof value !== 'object' || Array.isArray(value)) return value;
   const later: Readonly<Record<string, string>> = {
-    collections: 'MongoDB sources come in a later version of Godwit; list `tables` of a pgsql source',
-    topics: 'Kafka sources come in a later version of Godwit; list `tables` of a pgsql source',
-    apis: 'API sources come in a later version of Godwit; list `tables` of a pgsql source',
+    topics:
+      'Kafka sources come in a later version of Godwit; list `tables` of a database, or `collections` of a mongo one',
+    apis: 'API sources come in a later version of Godwit; list `tables` of a database, or `collections` of a mongo one',
     redis: 'it belongs to Kafka sources, which come in a later version of Godwit',
   };
   const present = Object.keys(later).filter((key) => key in value);
   for (const key of present) found.add([key], later[key] as string, 'key');
   const rest = Object.fromEntries(Object.entries(value).filter(([key]) => !present.includes(key)));
-  // Said already: a mapping of collections needs no second sentence about its missing tables.
+  // Said already: a mapping of topics needs no second sentence about its missing tables.
   return present.length > 0 ? { tables: [], ...rest } : rest;
 }
 
@@ -134,35 +135,68 @@ function readDestinations(input: unknown, job: string, found: Report): Record<st
   return targets;
 }
 
-const targetUse = (own: string, { saved, use }: Target, schema: string | undefined): TargetUse => ({
+const targetUse = (own: string, { saved, use, endpoint }: Target, schema: string | undefined): TargetUse => ({
   target: saved ?? own,
-  // Absent until fillDefaults has seen the saved source or target.
-  schema: use.schema ?? (saved === undefined ? schema : undefined) ?? '',
+  // Absent until fillDefaults has seen the saved source, target or connection.
+  schema:
+    use.schema ?? (endpoint && ownDatabase(endpoint)) ?? (endpoint && !endpoint.connection ? schema : undefined) ?? '',
   table: use.table ?? '{table}',
   ...(use.format === undefined ? {} : { format: use.format }),
   ...(use.s3_suffix === undefined ? {} : { suffix: use.s3_suffix }),
 });
 
-function readTables(
-  keys: Readonly<Record<string, unknown>>,
-  targets: Readonly<Record<string, Target>>,
-  found: Report,
-  warnings: string[],
-): TableEntry[] {
-  const { tables } = keys;
-  if (!Array.isArray(tables) || tables.length === 0) {
-    const later = ['collections', 'topics', 'apis'].some((key) => key in keys);
+type Tables = {
+  readonly keys: Readonly<Record<string, unknown>>;
+  /** When it is written in the mapping itself. */
+  readonly source: Endpoint | undefined;
+  readonly targets: Readonly<Record<string, Target>>;
+  readonly found: Report;
+  readonly warnings: string[];
+};
+
+/** `tables`, and the manual's other word for those of a document store. */
+const lists = [
+  { list: 'tables', nameKey: 'table_name', schema: tableSchema },
+  { list: 'collections', nameKey: 'collection_name', schema: collectionSchema },
+] as const;
+
+function readTables(all: Tables): TableEntry[] {
+  const { keys, source, found } = all;
+  const given = lists.filter(({ list }) => keys[list] !== undefined);
+  if (given.length === 0) {
+    const later = ['topics', 'apis'].some((key) => key in keys);
+    const one = source && systemOf(source.type).documents ? 'collections' : 'tables';
     if (!later)
-      found.add(tables === undefined ? [] : ['tables'], '"tables" is required: a list with at least one table');
+      found.add([], `"${one}" is required: a list with at least one ${one === 'tables' ? 'table' : 'collection'}`);
+    return [];
+  }
+  const seen = new Map<string, string>();
+  return given.flatMap((which) => readList(which, all, seen));
+}
+
+function readList(
+  { list, nameKey, schema }: (typeof lists)[number],
+  all: Tables,
+  seen: Map<string, string>,
+): TableEntry[] {
+  const { keys, source, targets, found, warnings } = all;
+  const entries = keys[list];
+  const documents = source && systemOf(source.type).documents;
+  if (!Array.isArray(entries) || entries.length === 0) {
+    found.add([list], `"${list}" is required: a list with at least one ${list === 'tables' ? 'table' : 'collection'}`);
+    return [];
+  }
+  if (list === 'collections' && source && !documents) {
+    found.add([list], `"collections" are those of a mongo source; list the \`tables\` of ${source.type}`, 'key');
     return [];
   }
   const known = isMap(keys.destination) ? Object.keys(keys.destination) : Object.keys(targets);
-  const seen = new Map<string, number>();
-  return tables.flatMap((input: unknown, i) => {
-    const at = ['tables', i];
+  return entries.flatMap((input: unknown, i) => {
+    const at = [list, i];
     if (isMap(input) && refusesMode(input.mode, [...at, 'mode'], found)) input = { ...input, mode: 'replace' };
-    const entry = found.parse(tableSchema, input, at);
-    if (!entry) return [];
+    const parsed = found.parse(schema, input, at);
+    if (!parsed) return [];
+    const entry: Entry = { ...parsed, name: 'table_name' in parsed ? parsed.table_name : parsed.collection_name };
     refuseCron(entry.cron, [...at, 'cron'], found);
     for (const [n, target] of (entry.targets ?? []).entries()) {
       if (!known.includes(target)) {
@@ -170,26 +204,53 @@ function readTables(
       }
     }
     for (const target of entry.targets ?? (known.length > 0 ? known : [''])) {
-      const place = JSON.stringify([entry.table_name, target]);
+      const place = JSON.stringify([entry.name, target]);
       const before = seen.get(place);
       if (before !== undefined) {
-        found.add(
-          [...at, 'table_name'],
-          `"${entry.table_name}" is listed before, in tables[${before}]; one entry per table and target`,
-        );
+        found.add([...at, nameKey], `"${entry.name}" is listed before, in ${before}; one entry per table and target`);
         break;
       }
-      seen.set(place, i);
+      seen.set(place, `${list}[${i}]`);
     }
     if (entry.columns && entry.exclude_columns.length > 0) {
       found.add([...at, 'exclude_columns'], 'not beside `columns`: list the one or the other', 'key');
     }
-    if (entry.exclude.length > 0 && !/[*?]/.test(entry.table_name)) {
-      found.add([...at, 'exclude'], 'is for patterns; table_name is one table (columns: `exclude_columns`)', 'key');
+    if (entry.exclude.length > 0 && !/[*?]/.test(entry.name)) {
+      found.add([...at, 'exclude'], `is for patterns; ${nameKey} is one table (columns: \`exclude_columns\`)`, 'key');
     }
+    refuseDocuments(entry, { at, found, source: documents ? undefined : source });
     warn(entry, warnings);
     return [tableEntry(entry, at, found)];
   });
+}
+
+type Entry = Omit<TableKeys, 'table_name'> & { readonly name: string };
+
+type DocumentKeys = {
+  readonly at: Path;
+  readonly found: Report;
+  /** A source known to have no documents. */
+  readonly source: Endpoint | undefined;
+};
+
+/** Keys that mean something for documents only, or for one form of them. */
+function refuseDocuments(entry: Entry, { at, found, source }: DocumentKeys) {
+  const casts = Object.keys(entry.fields);
+  if (source) {
+    const why = `is for sources of documents (mongo); the columns of ${source.type} have types of their own`;
+    if (entry.documents !== undefined) found.add([...at, 'documents'], why, 'key');
+    if (casts.length > 0) found.add([...at, 'fields'], why, 'key');
+  } else if (casts.length > 0 && entry.documents !== undefined && entry.documents !== 'fields') {
+    found.add([...at, 'fields'], `is for \`documents: fields\`; ${entry.documents} takes the types it finds`, 'key');
+  }
+  if (entry.documents !== 'raw') return;
+  for (const [key, idle] of [
+    ['columns', entry.columns === undefined],
+    ['exclude_columns', entry.exclude_columns.length === 0],
+    ['col_rename', Object.keys(entry.col_rename).length === 0],
+  ] as const) {
+    if (!idle) found.add([...at, key], 'not beside `documents: raw`, which moves documents as they are', 'key');
+  }
 }
 
 /** A mode of a later version, said in its own sentence. */
@@ -208,24 +269,24 @@ function refuseCron(cron: unknown, at: Path, found: Report) {
   );
 }
 
-function warn(entry: TableKeys, warnings: string[]) {
+function warn(entry: Entry, warnings: string[]) {
   const idle = (['bookmark', 'improper_bookmarks', 'buffer_updation_lag', 'grace_updation_lag'] as const).filter(
     (key) => entry[key] !== undefined,
   );
   if (idle.length > 0) {
     const verb = idle.length === 1 ? 'has' : 'have';
     warnings.push(
-      `${entry.table_name}: ${idle.join(', ')} ${verb} no effect in mode ${entry.mode}, which reads the whole table.`,
+      `${entry.name}: ${idle.join(', ')} ${verb} no effect in mode ${entry.mode}, which reads the whole table.`,
     );
   }
 }
 
-function tableEntry(entry: TableKeys, at: Path, found: Report): TableEntry {
+function tableEntry(entry: Entry, at: Path, found: Report): TableEntry {
   const partition: Partition | undefined = entry.partition_col
     ? { column: entry.partition_col, format: entry.partition_col_format }
     : undefined;
   return {
-    name: entry.table_name,
+    name: entry.name,
     exclude: entry.exclude,
     mode: entry.mode,
     ...(entry.primary_key === undefined ? {} : { primaryKey: [entry.primary_key].flat() }),
@@ -244,6 +305,9 @@ function tableEntry(entry: TableKeys, at: Path, found: Report): TableEntry {
     onMisfit:
       typeof entry.on_misfit === 'string' ? { '*': entry.on_misfit } : (entry.on_misfit as Record<string, Misfit>),
     maxQuarantined: entry.max_quarantined,
+    ...(entry.time_delay > 0 ? { timeDelay: entry.time_delay } : {}),
+    ...(entry.documents ? { documents: entry.documents } : {}),
+    ...(Object.keys(entry.fields).length > 0 ? { fields: entry.fields } : {}),
     views: entry.views,
     ...(entry.targets ? { targets: entry.targets } : {}),
   };

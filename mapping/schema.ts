@@ -50,8 +50,10 @@ const test = z.strictObject(
   known(operators),
 );
 
-export const tableSchema = z.strictObject({
-  table_name: name.describe('`schema.table`, `table` (in the default schema), or a pattern with `*` and `?`'),
+export const documentForms = ['fields', 'flatten', 'json', 'raw'] as const;
+export const casts = ['datetime', 'bool', 'int', 'float', 'str', 'json', 'decimal'] as const;
+
+const keys = {
   mode: z
     .enum(['replace', 'dumping'])
     .describe(
@@ -64,6 +66,19 @@ export const tableSchema = z.strictObject({
     .optional()
     .describe('Accepted from older mappings; the database itself says the type'),
   batch_size: z.number().int().min(1).max(1_000_000).default(10_000).describe('Rows moved at once on the rows lane'),
+  time_delay: z.number().min(0).max(60).default(0).describe('Seconds to wait after each batch, to spare the source'),
+  documents: z
+    .enum(documentForms)
+    .optional()
+    .describe(
+      'How documents become rows. fields: each top-level field a column of text, or of the type `fields` says. flatten: nested documents become columns `a_b`, of the types found. json: `_id` and one column `document`. raw: as they are, to a target of documents. Default: raw where the target holds documents, else fields',
+    ),
+  fields: z
+    .record(name, z.enum(casts))
+    .default({})
+    .describe(
+      'Of documents taken as fields: what a field becomes; a value that cannot become it is int 0, all others null',
+    ),
   columns: z.array(name).min(1).optional().describe('Only these columns'),
   exclude_columns: z.array(name).default([]).describe('All columns but these'),
   col_rename: z.record(name, name).default({}).describe('Column at the source: its name at the target'),
@@ -111,6 +126,16 @@ export const tableSchema = z.strictObject({
     .default({})
     .describe('What happens to a value the target type cannot hold; per column, `*` for all others. Default stop'),
   max_quarantined: z.number().int().min(0).default(0).describe('Rows that may be set aside before the table fails'),
+};
+
+export const tableSchema = z.strictObject({
+  table_name: name.describe('`schema.table`, `table` (in the default schema), or a pattern with `*` and `?`'),
+  ...keys,
+});
+/** The manual's word for the tables of a document store; everything else is the same. */
+export const collectionSchema = z.strictObject({
+  collection_name: name.describe('A collection of the source, or a pattern with `*` and `?`'),
+  ...keys,
 });
 export type TableKeys = z.infer<typeof tableSchema>;
 
@@ -122,7 +147,9 @@ function whereError() {
 export const targetUseSchema = z.strictObject({
   schema: name
     .optional()
-    .describe('Schema or folder to write to; may hold {schema} and {table}. Default `{source}_{db_name}_dms`'),
+    .describe(
+      'Schema, database (mysql, mariadb, mongo) or folder to write to; may hold {schema} and {table}. Default `{source}_{db_name}_dms`; the `db_name` of a mysql, mariadb or mongo target',
+    ),
   table: name.optional().describe('Table name there; may hold {schema} and {table}. Default `{table}`'),
   format: z.enum(['parquet', 'csv', 'ndjson']).optional().describe('Of the files. Default parquet'),
   s3_suffix: z.string().optional().describe('Added to the table name (folder) at file targets'),
@@ -136,6 +163,7 @@ export const mappingSchema = z.strictObject({
     .optional()
     .describe('Name of the target in the job: name of a saved target, or settings with destination_type'),
   tables: z.unknown().optional(),
+  collections: z.unknown().optional(),
   cron: z.string().optional().describe('Default of the tables'),
   give_up_after: z
     .union([z.number().positive(), z.string().regex(/^\d+(\.\d+)?\s*[smhd]$/, duration)], {

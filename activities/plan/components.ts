@@ -1,7 +1,11 @@
 import { type TableName, tableText, type Work } from '../../connectors/contract.ts';
 
-/** What must become visible together: tables of one target that foreign keys join, when they are replaced. */
-export function components(works: readonly (Work | undefined)[]): number[] {
+/**
+ * What must become visible together: tables of one target that foreign keys join, when they are replaced. Those are carried
+ * only to a target of the same system, `carries`.
+ */
+export function components(works: readonly (Work | undefined)[], carries: (work: Work) => boolean): number[] {
+  const joins = (work: Work) => work.mode === 'replace' && carries(work);
   const parent = works.map((_, i) => i);
   const root = (i: number): number => {
     let at = i;
@@ -27,6 +31,3 @@ export function components(works: readonly (Work | undefined)[]): number[] {
     return numbers.get(at) as number;
   });
 }
-
-/** Foreign keys are carried only between replaced tables of the same system. */
-const joins = (work: Work) => work.mode === 'replace' && work.lane !== 'columnar' && work.writeFormat.startsWith('pg-');

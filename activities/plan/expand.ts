@@ -20,16 +20,23 @@ const matcher = (pattern: string): RegExp => {
   return new RegExp(`^${text}$`, 'su');
 };
 
-/** `schema.table` split at the first dot; without one the default schema. */
-export const parseName = (text: string, defaultSchema: string): TableName => {
-  const dot = text.indexOf('.');
+/** Where names without a schema are, and whether dots are common in names there (MongoDB's collections). */
+export type Naming = { readonly defaultSchema: string; readonly dotted: boolean };
+
+/**
+ * `schema.table` split at the first dot; without one the default schema. Where names hold dots, only the default schema
+ * itself is taken for one.
+ */
+export const parseName = (text: string, { defaultSchema, dotted }: Naming): TableName => {
+  const dot =
+    dotted && !text.startsWith(`${defaultSchema}.`) ? -1 : text.indexOf('.', dotted ? defaultSchema.length : 0);
   return dot < 0 ? { schema: defaultSchema, name: text } : { schema: text.slice(0, dot), name: text.slice(dot + 1) };
 };
 
 type Expand = {
   readonly entries: readonly TableEntry[];
   readonly targets: readonly string[];
-  readonly defaultSchema: string;
+  readonly naming: Naming;
   /** Called once, and only when the mapping has a pattern. */
   readonly list: () => Promise<readonly TableSummary[]>;
 };
@@ -38,7 +45,7 @@ type Expand = {
  * The (table, target) pairs a mapping asks for. A table named in full is taken by that entry; a pattern takes what no
  * earlier entry and no full name took, so `public.orders` and `public.*` can stand side by side.
  */
-export async function expand({ entries, targets, defaultSchema, list }: Expand): Promise<Wanted[]> {
+export async function expand({ entries, targets, naming, list }: Expand): Promise<Wanted[]> {
   const taken = new Set<string>();
   const found = new Map<TableEntry, Wanted[]>();
   const key = (name: TableName, target: string) => JSON.stringify([name.schema, name.name, target]);
@@ -53,12 +60,15 @@ export async function expand({ entries, targets, defaultSchema, list }: Expand):
   };
 
   for (const entry of entries) found.set(entry, []);
-  for (const entry of entries) if (!isPattern(entry.name)) take(entry, parseName(entry.name, defaultSchema));
+  for (const entry of entries) if (!isPattern(entry.name)) take(entry, parseName(entry.name, naming));
 
   const patterns = entries.filter((entry) => isPattern(entry.name));
   const summaries = patterns.length > 0 ? await list() : [];
   for (const entry of patterns) {
-    const qualified = (text: string) => (text.includes('.') ? text : `${defaultSchema}.${text}`);
+    const qualified = (text: string) => {
+      const { schema, name } = parseName(text, naming);
+      return `${schema}.${name}`;
+    };
     const wanted = matcher(qualified(entry.name));
     const excluded = entry.exclude.map((text) => matcher(qualified(text)));
     const hits = summaries.filter(({ name, kind }) => {
@@ -74,7 +84,7 @@ export async function expand({ entries, targets, defaultSchema, list }: Expand):
         { table: entry.name },
       );
       for (const target of goals(entry)) {
-        found.get(entry)?.push({ entry, target, name: parseName(entry.name, defaultSchema), failure });
+        found.get(entry)?.push({ entry, target, name: parseName(entry.name, naming), failure });
       }
     }
   }

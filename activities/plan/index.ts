@@ -1,4 +1,5 @@
 import {
+  type DocumentShape,
   type Lane,
   type Mode,
   type Predicate,
@@ -13,6 +14,7 @@ import { asGodwitError, codes, type ErrorCode, GodwitError } from '../../errors.
 import type { JobDocument, TargetUse } from '../../mapping/document.ts';
 import { components } from './components.ts';
 import { expand, type Wanted } from './expand.ts';
+import { shapeOf } from './shape.ts';
 import { type PlannedWork, planWork, targetName } from './work.ts';
 
 /** One (table, target) of a run, decided or refused. Plain JSON, no values of rows. */
@@ -34,6 +36,8 @@ export type PlannedTable = {
   readonly estimatedBytes: number;
   readonly chunks: 'one' | 'many';
   readonly batchSize: number;
+  /** Seconds to wait after each batch. */
+  readonly timeDelay: number;
   readonly maxQuarantined: number;
   readonly where: readonly Predicate[];
   /** After a run that did not end this table. */
@@ -55,6 +59,8 @@ export type PlanInput = {
   readonly chunkBytes: number;
   /** A transient failure of one target fails its tables. Absent: it is thrown, and the plan tried again. */
   readonly impatient?: boolean;
+  /** Only this one, described by all of its documents: what a run had planned met one that did not fit. */
+  readonly again?: { readonly sourceName: string; readonly target: string };
 };
 
 /**
@@ -65,12 +71,16 @@ export async function planRun(given: PlanInput): Promise<PlannedTable[]> {
   const { document, source } = given;
   const targets = new Map(given.targets);
   const input = { ...given, targets };
-  const wanted = await expand({
+  const expanded = await expand({
     entries: document.tables,
     targets: [...targets.keys()],
-    defaultSchema: input.defaultSchema,
+    naming: { defaultSchema: input.defaultSchema, dotted: source.documents === true },
     list: () => source.tables(),
   });
+  const { again } = input;
+  const wanted = expanded
+    .filter((want) => !again || (tableText(want.name) === again.sourceName && want.target === again.target))
+    .map((want) => shaped(input, want));
   const tables = await describe(source, wanted);
   const sourceIdentity = await source.identity();
   const same = new Set<string>();
@@ -83,7 +93,7 @@ export async function planRun(given: PlanInput): Promise<PlannedTable[]> {
     }
   }
 
-  const drafts = wanted.map((want) => draft(input, want, tables.get(tableText(want.name))));
+  const drafts = wanted.map((want) => draft(input, want, tables.get(descriptionOf(want))));
   refuseCollisions(drafts);
   for (const one of drafts) if (one.planned && same.has(one.want.target)) refuseSamePlace(one);
   await Promise.all([...targets].map(([name, opened]) => refuseByTarget(input, drafts, name, opened)));
@@ -94,7 +104,10 @@ export async function planRun(given: PlanInput): Promise<PlannedTable[]> {
       chunks: one.planned && one.table ? chunking(one.table, input.chunkBytes) : ('one' as const),
     }))
     .sort((a, b) => size(b) - size(a));
-  const numbers = components(sorted.map((one) => (one.failure ? undefined : one.planned?.work)));
+  const numbers = components(
+    sorted.map((one) => (one.failure ? undefined : one.planned?.work)),
+    (work) => systemOf(targets.get(work.target)) === source.system,
+  );
   return sorted.map((one, i) => finished(one, i + 1, numbers[i] as number, input));
 }
 
@@ -106,19 +119,51 @@ function ofTarget({ impatient }: PlanInput, thrown: unknown): GodwitError {
 }
 
 type Draft = {
-  readonly want: Wanted;
+  readonly want: Shaped;
   readonly table?: Table;
   planned?: PlannedWork;
   failure?: GodwitError;
 };
 
-async function describe(source: Source, wanted: readonly Wanted[]): Promise<Map<string, Table | Error>> {
-  const names = new Map(wanted.filter((want) => !want.failure).map((want) => [tableText(want.name), want.name]));
-  const found = await source.describeAll([...names.values()]);
-  return new Map([...names.keys()].map((text, i) => [text, found[i] as Table | Error]));
+const systemOf = (opened: { readonly target: Target } | Error | undefined) =>
+  opened === undefined || opened instanceof Error ? undefined : opened.target.system;
+
+type Shaped = Wanted & { readonly shape?: DocumentShape };
+
+/** With the form its documents take; a form that cannot be is the table's failure. */
+function shaped({ source, targets, again }: PlanInput, want: Wanted): Shaped {
+  const opened = targets.get(want.target);
+  const target = opened && !(opened instanceof Error) ? { target: opened.target } : {};
+  try {
+    const shape = shapeOf({ entry: want.entry, name: want.name, source, ...target, targetName: want.target });
+    if (!shape || want.failure) return want;
+    return { ...want, shape: again ? { ...shape, thorough: true } : shape };
+  } catch (error) {
+    return { ...want, failure: asGodwitError(error) };
+  }
 }
 
-function draft(input: PlanInput, want: Wanted, table: Table | Error | undefined): Draft {
+const descriptionOf = ({ name, shape }: Shaped): string => JSON.stringify([name, shape ?? null]);
+
+/** Each table once per form in which it is wanted, with one question per form. */
+async function describe(source: Source, wanted: readonly Shaped[]): Promise<Map<string, Table | Error>> {
+  const forms = Map.groupBy(
+    wanted.filter((want) => !want.failure),
+    ({ shape }) => JSON.stringify(shape ?? null),
+  );
+  const found = new Map<string, Table | Error>();
+  for (const group of forms.values()) {
+    const each = [...new Map(group.map((want) => [descriptionOf(want), want])).values()];
+    const tables = await source.describeAll(
+      each.map(({ name }) => name),
+      each[0]?.shape,
+    );
+    for (const [i, want] of each.entries()) found.set(descriptionOf(want), tables[i] as Table | Error);
+  }
+  return found;
+}
+
+function draft(input: PlanInput, want: Shaped, table: Table | Error | undefined): Draft {
   if (want.failure) return { want, failure: want.failure };
   if (table === undefined || table instanceof Error) return { want, failure: asGodwitError(table) };
   const opened = input.targets.get(want.target);
@@ -146,11 +191,20 @@ function draft(input: PlanInput, want: Wanted, table: Table | Error | undefined)
       run,
       snapshotDate,
     });
-    return { want, table, planned };
+    return { want, table, planned: remarked(planned, want) };
   } catch (error) {
     return { want, table, failure: asGodwitError(error) };
   }
 }
+
+/** Casts that the form of the documents leaves no room for: the mapping did not ask for that form by its name. */
+const remarked = (planned: PlannedWork, { entry, shape }: Shaped): PlannedWork =>
+  shape?.as === 'raw' && entry.fields
+    ? {
+        ...planned,
+        notes: [...planned.notes, '`fields` has no effect: documents move as they are (set `documents: fields`)'],
+      }
+    : planned;
 
 /** Decision 3: two tables on one name are an error that shows both. */
 function refuseCollisions(drafts: Draft[]) {
@@ -259,6 +313,7 @@ function finished(
     estimatedBytes: one.table?.bytes ?? -1,
     chunks: one.chunks,
     batchSize: entry.batchSize,
+    timeDelay: entry.timeDelay ?? 0,
     maxQuarantined: entry.maxQuarantined,
     where: entry.where,
     continue: entry.continue,

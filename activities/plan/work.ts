@@ -11,6 +11,7 @@ import {
   tableText,
   type Work,
 } from '../../connectors/contract.ts';
+import type { LogicalType } from '../../connectors/types.ts';
 import { GodwitError } from '../../errors.ts';
 import type { TableEntry, TargetUse } from '../../mapping/document.ts';
 import { partitionOf } from '../../transforms/projection.ts';
@@ -40,8 +41,9 @@ export function planWork(input: WorkInput): PlannedWork {
   refuseLongNames(name, target, at);
 
   const notes: string[] = [];
-  const moved = choose(table, entry, target, use.format);
+  const moved = choose(input);
   const columns = moved.map(({ column, fit }): PlanColumn => planColumn(input, column, fit, notes));
+  notes.push(...checkedNotes(columns));
   if (entry.mode === 'dumping') columns.push(snapshotDateColumn(input, columns));
 
   const key = targetKey(input, columns);
@@ -98,7 +100,7 @@ function refuseLongNames(name: TableName, target: Target, at: { table: string; t
 }
 
 /** The columns that move, each with the target's answer; a generated one is left to a target of the same system. */
-function choose(table: Table, entry: TableEntry, target: Target, format: Format | undefined) {
+function choose({ table, entry, target, use }: WorkInput) {
   const known = new Set(table.columns.map((column) => column.name));
   const named = [
     ...(entry.columns ?? []),
@@ -123,7 +125,8 @@ function choose(table: Table, entry: TableEntry, target: Target, format: Format 
   }
   const wanted = new Set(entry.columns ?? known);
   for (const column of entry.excludeColumns) wanted.delete(column);
-  const fits = target.fit(table, format);
+  // A target may hold a column of the key in another type than the same column elsewhere.
+  const fits = target.fit(entry.primaryKey ? { ...table, key: entry.primaryKey } : table, use.format);
   return table.columns
     .map((column, i) => ({ column, fit: fits[i] as Fit }))
     .filter(({ column }) => wanted.has(column.name) && !(column.generated && target.system === table.system));
@@ -141,8 +144,6 @@ function planColumn(input: WorkInput, column: Table['columns'][number], fit: Fit
     );
   }
   if (settled.note) notes.push(`${column.name}: ${settled.note}`);
-  if (settled.fit === 'checked')
-    notes.push(`${column.name}: checked while it moves, ${misfitText(misfit, settled.native)}`);
   return {
     from: column.name,
     name: entry.rename[column.name] ?? column.name,
@@ -153,6 +154,18 @@ function planColumn(input: WorkInput, column: Table['columns'][number], fit: Fit
     fit: settled.fit,
     misfit,
   };
+}
+
+/** One line for all columns that are checked alike. */
+function checkedNotes(columns: readonly PlanColumn[]): string[] {
+  const alike = Map.groupBy(
+    columns.filter(({ fit }) => fit === 'checked'),
+    ({ misfit, native }) => misfitText(misfit, native),
+  );
+  return [...alike].map(
+    ([what, some]) =>
+      `${some.map(({ name }) => name).join(', ')}: checked while ${some.length === 1 ? 'it moves' : 'they move'}, ${what}`,
+  );
 }
 
 function misfitText(misfit: Misfit, native: string): string {
@@ -170,18 +183,22 @@ function misfitText(misfit: Misfit, native: string): string {
   }
 }
 
+/**
+ * How the target holds a column that is not the source's own: by its logical type, also where both systems are the same.
+ * (A target keeps the native spelling of its own system's columns, and `files` has none.)
+ */
+const fitMade = ({ table, target, use }: WorkInput, column: Table['columns'][number]): Fit | undefined =>
+  target.fit({ ...table, system: 'files', extras: undefined, columns: [column] }, use.format)[0];
+
 /** How the target holds the column's text form. */
-function asText({ table, target, use }: WorkInput, column: Table['columns'][number]): Fit {
-  const text = { ...table, columns: [{ ...column, type: { kind: 'text' }, native: 'text' } as const] };
-  const [fit] = target.fit(text, use.format);
+function asText(input: WorkInput, column: Table['columns'][number]): Fit {
+  const fit = fitMade(input, { ...column, type: { kind: 'text' }, native: 'text' });
   if (!fit || fit.fit === 'refused') return fit ?? { fit: 'refused', reason: 'the target has no text' };
   return { ...fit, fit: 'exact', shape: 'text', note: 'written as text' };
 }
 
-function snapshotDateColumn(
-  { table, target, use, snapshotDate }: WorkInput,
-  columns: readonly PlanColumn[],
-): PlanColumn {
+function snapshotDateColumn(input: WorkInput, columns: readonly PlanColumn[]): PlanColumn {
+  const { table, target, snapshotDate } = input;
   if (columns.some((column) => column.name === snapshotColumn)) {
     throw new GodwitError(
       'NAME_COLLISION',
@@ -189,10 +206,18 @@ function snapshotDateColumn(
       { table: tableText(table.name), column: snapshotColumn },
     );
   }
-  const type = { kind: 'timestamptz' } as const;
-  const column = { name: snapshotColumn, type, native: 'timestamp with time zone', nullable: false };
-  const [fit] = target.fit({ ...table, columns: [column] }, use.format);
-  const native = fit && fit.fit !== 'refused' ? fit.native : column.native;
+  // A run's instant has milliseconds, and so have the dates of documents.
+  const type: LogicalType = { kind: 'timestamptz', ...(target.documents ? { precision: 3 } : {}) };
+  const fit = fitMade(input, { name: snapshotColumn, type, native: 'timestamp with time zone', nullable: false });
+  if (!fit || fit.fit === 'refused') {
+    const why = fit ? `: ${fit.reason}` : '';
+    throw new GodwitError('TYPE_REFUSED', `The target cannot hold "${snapshotColumn}"${why}.`, {
+      table: tableText(table.name),
+      column: snapshotColumn,
+      target: input.targetName,
+    });
+  }
+  const { native } = fit;
   return {
     name: snapshotColumn,
     shape: 'native',
@@ -235,7 +260,8 @@ export function chooseLane({ source, table, target, columns, use }: LaneInput): 
     ? source.exactFormats(table, reading, target).find((format) => target.formats.includes(format))
     : undefined;
   if (exact !== undefined) {
-    return { lane: 'direct', read: exact, write: exact, why: `both sides speak ${exact}; no byte is changed` };
+    const why = exact === 'bson' ? 'documents move as they are' : `both sides speak ${exact}; no byte is changed`;
+    return { lane: 'direct', read: exact, write: exact, why };
   }
   const file = fileFormat(use);
   if (target.formats.includes(file)) {
@@ -251,12 +277,21 @@ export function chooseLane({ source, table, target, columns, use }: LaneInput): 
     if (source.formats.includes('csv')) {
       return { lane: 'columnar', read: 'csv', write: file, why: `CSV from the source, typed by DuckDB into ${file}` };
     }
-    return { lane: 'rows', read: 'rows', write: file, why: 'the source offers rows only' };
+    return {
+      lane: 'rows',
+      read: 'rows',
+      write: file,
+      why: `values come one by one from ${source.system}, and DuckDB types them into ${file}`,
+    };
+  }
+  if (source.formats.includes('pg-text') && target.formats.includes('pg-text')) {
+    const why = `both sides speak pg-text; ${source.system} gives each value the text that ${target.system} takes`;
+    return { lane: 'direct', read: 'pg-text', write: 'pg-text', why };
   }
   return {
     lane: 'rows',
     read: 'rows',
     write: 'rows',
-    why: 'no format common to both sides; values are converted one by one',
+    why: `no format common to ${source.system} and ${target.system}; values are converted one by one`,
   };
 }

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { GodwitError } from '../../errors.ts';
-import { fillDefaults } from '../../mapping/defaults.ts';
+import { fillDefaults, sourceSchema } from '../../mapping/defaults.ts';
 import { mappingJsonSchema } from '../../mapping/json-schema.ts';
 import { parseMapping } from '../../mapping/parse.ts';
 import type { MappingError } from '../../mapping/problems.ts';
@@ -12,6 +12,14 @@ const mapping = (more: object = {}, table: object = {}) => ({
   name: 'shop',
   source,
   tables: [{ table_name: 'public.orders', mode: 'replace', ...table }],
+  ...more,
+});
+
+const mongo = { source_type: 'mongo', url: 'mongodb://host/shop' };
+const collections = (entry: object = {}, more: object = {}) => ({
+  name: 'shop',
+  source: mongo,
+  collections: [{ collection_name: 'c', mode: 'replace', ...entry }],
   ...more,
 });
 
@@ -201,6 +209,94 @@ describe('saved sources and targets', () => {
   });
 });
 
+describe('collections', () => {
+  it("take the manual's keys, and become tables", () => {
+    const manual = {
+      cron: 'self-managed',
+      batch_size: 5000,
+      time_delay: 2,
+      bookmark: 'updated_at',
+      improper_bookmarks: false,
+      partition_col: 'created_at',
+      partition_col_format: 'datetime',
+      buffer_updation_lag: { hours: 2 },
+      fields: { created_at: 'datetime', is_available: 'bool', priority: 'int', amount: 'float' },
+    };
+    const { document, warnings } = parseMapping(collections(manual));
+    expect(document.tables).toEqual([
+      expect.objectContaining({
+        name: 'c',
+        batchSize: 5000,
+        timeDelay: 2,
+        partition: { column: 'created_at', format: 'datetime' },
+        fields: { created_at: 'datetime', is_available: 'bool', priority: 'int', amount: 'float' },
+      }),
+    ]);
+    expect(document.tables[0]).not.toHaveProperty('documents');
+    expect(warnings).toEqual([
+      expect.stringMatching(/^c: bookmark, improper_bookmarks, buffer_updation_lag have no effect/),
+    ]);
+  });
+
+  it('may stand under `tables` too, and take every form of documents', () => {
+    const forms = ['fields', 'flatten', 'json', 'raw'];
+    const { document } = parseMapping({
+      name: 'j',
+      source: { ...mongo, source_type: 'mongodb' },
+      tables: forms.map((documents) => ({ table_name: documents, mode: 'replace', documents })),
+    });
+    expect(document.tables.map(({ documents }) => documents)).toEqual(forms);
+  });
+
+  it('of a source of tables are refused as soon as the saved source is known', () => {
+    const { document } = parseMapping(collections({ fields: { a: 'int' } }, { source: 'saved' }));
+    expect(() => fillDefaults(document, { type: 'pgsql', settings: { db_name: 'd' } }, {})).toThrow(
+      'c: `fields` is for sources of documents (mongo), and saved is of type pgsql.',
+    );
+    expect(fillDefaults(document, { type: 'mongo', settings: { db_name: 'd' } }, {})).toEqual(document);
+  });
+});
+
+describe('the schema on a target', () => {
+  const where = (type: string, destination: object) =>
+    parseMapping({
+      ...mapping({ destination: { t: destination } }),
+      source: { source_type: type, url: 'h/shop', username: 'u' },
+    }).document.targets.t?.schema;
+  const files = { destination_type: 'files', path: '/lake' };
+
+  it.each([
+    ['pgsql', 'sql_shop_dms'],
+    ['mysql', 'mysql_shop_dms'],
+    ['mariadb', 'mariadb_shop_dms'],
+    ['mongo', 'mongo_shop_dms'],
+    ['mongodb', 'mongo_shop_dms'],
+  ])('is named after the source %s', (type, schema) => {
+    expect(where(type, files)).toBe(schema);
+    expect(where(type, { ...files, schema: 'own' })).toBe('own');
+  });
+
+  it.each(['mysql', 'mariadb', 'mongo'])("is a %s target's database, if its settings name one", (type) => {
+    const target = { destination_type: type, url: 'h/dwh', username: 'u' };
+    expect(where('pgsql', target)).toBe('dwh');
+    expect(where('pgsql', { ...target, schema: 'own' })).toBe('own');
+    const saved = parseMapping(mapping({ destination: { t: 'saved' } })).document;
+    const filled = fillDefaults(
+      saved,
+      { type: 'pgsql', settings: { db_name: 'shop' } },
+      { t: { type, settings: { db_name: 'dwh' } } },
+    );
+    expect(filled.targets.t?.schema).toBe('dwh');
+  });
+
+  it('of tables named without one at the source is its own', () => {
+    expect(sourceSchema({ type: 'pgsql', settings: { db_name: 'd' } })).toBe('public');
+    expect(sourceSchema({ type: 'pgsql', settings: { schema: 's' } })).toBe('s');
+    expect(sourceSchema({ type: 'mysql', settings: { db_name: 'd' } })).toBe('d');
+    expect(sourceSchema({ type: 'mongo', settings: { db_name: 'd' } })).toBe('d');
+  });
+});
+
 describe('a wrong mapping', () => {
   it('says the file, line and column of everything wrong at once', () => {
     const error = refusal(
@@ -234,8 +330,8 @@ tables:
     ['a schedule for all', mapping({ cron: '0 1 * * *' }), /^cron: schedules come/],
     [
       'a source type of later',
-      mapping({ source: { source_type: 'mongo', url: 'x' } }),
-      'source.source_type: "mongo" comes in a later version of Godwit; this one has pgsql',
+      mapping({ source: { source_type: 'kafka', kafka_server: 'x' } }),
+      'source.source_type: "kafka" comes in a later version of Godwit; this one has pgsql',
     ],
     [
       'an unknown source type',
@@ -250,10 +346,49 @@ tables:
     ['no source', { name: 'j', tables: [{ table_name: 't', mode: 'replace' }] }, /: "source" is required/],
     ['no tables', { name: 'j', source: 's' }, /: "tables" is required/],
     ['an empty list of tables', { name: 'j', source: 's', tables: [] }, /tables: "tables" is required/],
+    ['topics', { name: 'j', source: 's', topics: [] }, /topics: Kafka sources come in a later version/],
+    ['no collections', { name: 'j', source: mongo }, /: "collections" is required/],
     [
-      'collections',
-      { name: 'j', source: 's', collections: [] },
-      /collections: MongoDB sources come in a later version/,
+      'an empty list of collections',
+      { name: 'j', source: mongo, collections: [] },
+      /collections: "collections" is required/,
+    ],
+    [
+      'collections of a source of tables',
+      { ...mapping(), tables: undefined, collections: [{ collection_name: 'c', mode: 'replace' }] },
+      /collections: "collections" are those of a mongo source; list the `tables` of pgsql/,
+    ],
+    [
+      'a table name of a collection',
+      { name: 'j', source: mongo, collections: [{ table_name: 'c', mode: 'replace' }] },
+      /collections\[0\]\.table_name: unknown key "table_name".*did you mean|collections\[0\]\.collection_name: is required/s,
+    ],
+    [
+      'an unknown cast',
+      { name: 'j', source: mongo, collections: [{ collection_name: 'c', mode: 'replace', fields: { a: 'flaot' } }] },
+      /collections\[0\]\.fields\.a: expected one of .*did you mean "float"/,
+    ],
+    ['fields of a table', mapping({}, { fields: { a: 'int' } }), /tables\[0\]\.fields: is for sources of documents/],
+    ['documents of a table', mapping({}, { documents: 'json' }), /tables\[0\]\.documents: is for sources of documents/],
+    [
+      'casts of documents that are not taken as fields',
+      collections({ documents: 'flatten', fields: { a: 'int' } }),
+      /collections\[0\]\.fields: is for `documents: fields`; flatten takes the types it finds/,
+    ],
+    [
+      'columns of raw documents',
+      collections({ documents: 'raw', exclude_columns: ['a'] }),
+      /collections\[0\]\.exclude_columns: not beside `documents: raw`/,
+    ],
+    [
+      'a collection twice, by both words',
+      { ...collections(), tables: [{ table_name: 'c', mode: 'replace' }] },
+      /collections\[0\]\.collection_name: "c" is listed before, in tables\[0\]/,
+    ],
+    [
+      'a cron of collections',
+      collections({ cron: '* * * * *' }),
+      /collections\[0\]\.cron: schedules come in a later version/,
     ],
     ['a name that is none', mapping({ name: 'a/b' }), /name: expected letters/],
     [
@@ -352,9 +487,10 @@ tables:
 
 it('every key is in the JSON Schema and in docs/mapping.md', () => {
   const schema = mappingJsonSchema() as {
-    properties: { tables: { items: { properties: Record<string, { description?: string }> } } };
+    properties: Record<'tables' | 'collections', { items: { properties: Record<string, { description?: string }> } }>;
   };
-  const keys = Object.entries(schema.properties.tables.items.properties);
+  const { tables, collections } = schema.properties;
+  const keys = Object.entries({ ...tables.items.properties, ...collections.items.properties });
   const docs = readFileSync(new URL('../../docs/mapping.md', import.meta.url), 'utf8');
   expect(keys.length).toBeGreaterThan(20);
   for (const [key, { description }] of keys) {

@@ -1,8 +1,19 @@
 import { describe, expect, test } from 'vitest';
 import { components } from '../../activities/plan/components.ts';
 import { expand } from '../../activities/plan/expand.ts';
+import { planRun } from '../../activities/plan/index.ts';
+import { shapeOf } from '../../activities/plan/shape.ts';
 import { chooseLane, targetName } from '../../activities/plan/work.ts';
-import type { PlanColumn, Source, Table, TableSummary, Target, Work } from '../../connectors/contract.ts';
+import type {
+  DocumentShape,
+  PlanColumn,
+  Source,
+  Table,
+  TableName,
+  TableSummary,
+  Target,
+  Work,
+} from '../../connectors/contract.ts';
 import type { TableEntry } from '../../mapping/document.ts';
 
 const entry = (name: string, more: Partial<TableEntry> = {}): TableEntry => ({
@@ -39,7 +50,9 @@ const listed = [
 ];
 
 const names = async (entries: TableEntry[], targets = ['t']) =>
-  (await expand({ entries, targets, defaultSchema: 'public', list: async () => listed })).map(
+  (
+    await expand({ entries, targets, naming: { defaultSchema: 'public', dotted: false }, list: async () => listed })
+  ).map(
     (want) => `${want.entry.mode} ${want.name.schema}|${want.name.name} → ${want.target}${want.failure ? ' !' : ''}`,
   );
 
@@ -70,6 +83,23 @@ describe('the tables a mapping asks for', () => {
       'replace pubic|* → t !',
       'replace public|orders → t',
     ]);
+  });
+
+  test('where names hold dots, only the database itself is taken for one', async () => {
+    const collections = ['orders', 'logs.2024', 'shop.x'].map((name) => summary('shop', name, 'collection'));
+    const naming = { defaultSchema: 'shop', dotted: true };
+    const found = async (...patterns: string[]) => {
+      const list = async () => collections;
+      const wanted = await expand({ entries: patterns.map((name) => entry(name)), targets: ['t'], naming, list });
+      return wanted.map(({ name }) => `${name.schema}|${name.name}`);
+    };
+    expect(await found('logs.2024', 'shop.orders', 'shop.shop.x')).toEqual([
+      'shop|logs.2024',
+      'shop|orders',
+      'shop|shop.x',
+    ]);
+    expect(await found('logs.*')).toEqual(['shop|logs.2024']);
+    expect(await found('*')).toEqual(['shop|orders', 'shop|logs.2024', 'shop|shop.x']);
   });
 
   test('characters of regular expressions in names mean themselves', async () => {
@@ -120,10 +150,156 @@ describe('lanes', () => {
     expect(lane(['pg-binary'], target('pg-binary', 'rows'), shaped)).toEqual(['rows', 'rows', 'rows']);
   });
 
+  test('between systems, bytes go in the text that both speak, shaped and guarded by the source', () => {
+    const speaks = { system: 'postgres', formats: ['pg-binary', 'pg-text', 'csv', 'rows'], exactFormats: () => [] };
+    const checked = [
+      { ...column, shape: 'json' as const },
+      { ...column, fit: 'checked' as const, misfit: 'quarantine' as const },
+    ];
+    const to = { system: 'mysql', formats: ['rows', 'pg-text'] } as unknown as Target;
+    const choice = chooseLane({ source: speaks as unknown as Source, table, target: to, columns: checked, use });
+    expect(choice).toEqual({
+      lane: 'direct',
+      read: 'pg-text',
+      write: 'pg-text',
+      why: 'both sides speak pg-text; postgres gives each value the text that mysql takes',
+    });
+  });
+
+  test('documents go as they are where both sides hold documents, else one by one', () => {
+    const mongo = (exact: string[]) =>
+      ({ system: 'mongodb', formats: ['rows', 'bson'], exactFormats: () => exact }) as unknown as Source;
+    const chosen = (source: Source, to: Target) => {
+      const { lane, read, write } = chooseLane({ source, table, target: to, columns: [column], use });
+      return [lane, read, write];
+    };
+    expect(chosen(mongo(['bson']), target('rows', 'bson'))).toEqual(['direct', 'bson', 'bson']);
+    expect(chosen(mongo([]), target('pg-binary', 'pg-text', 'rows'))).toEqual(['rows', 'rows', 'rows']);
+    expect(chosen(mongo([]), target('parquet', 'csv', 'ndjson'))).toEqual(['rows', 'rows', 'parquet']);
+  });
+
   test('files take the columnar lane, or rows where misfits are set aside one by one', () => {
     expect(lane([], target('parquet'))).toEqual(['columnar', 'csv', 'parquet']);
     const aside = [{ ...column, fit: 'checked' as const, misfit: 'quarantine' as const }];
     expect(lane([], target('parquet'), aside)).toEqual(['rows', 'rows', 'parquet']);
+  });
+});
+
+describe('documents', () => {
+  const documents = { system: 'mongodb', documents: true } as unknown as Source;
+  const tables = { system: 'postgres' } as unknown as Source;
+  const sql = { system: 'mysql' } as unknown as Target;
+  const mongo = { system: 'mongodb', documents: true } as unknown as Target;
+  const name = { schema: 'shop', name: 'customers' };
+  const shape = (more: Partial<TableEntry>, source: Source, target: Target) =>
+    shapeOf({ entry: entry('customers', more), name, source, target, targetName: 'w' });
+
+  test('keep their form on the way to documents, and become fields elsewhere', () => {
+    expect(shape({}, documents, mongo)).toEqual({ as: 'raw', casts: {} });
+    expect(shape({}, documents, sql)).toEqual({ as: 'fields', casts: {} });
+    expect(shape({ fields: { a: 'int' } }, documents, sql)).toEqual({ as: 'fields', casts: { a: 'int' } });
+    expect(shape({ documents: 'json' }, documents, mongo)).toEqual({ as: 'json', casts: {} });
+    expect(shape({}, tables, mongo)).toBeUndefined();
+  });
+
+  test('as they are, they go nowhere but to documents: the refusal names both sides', () => {
+    expect(() => shape({ documents: 'raw' }, documents, sql)).toThrow(
+      /shop\.customers .* \(documents: raw\) from mongodb, and target w \(mysql\) holds no documents/,
+    );
+    expect(() => shape({ excludeColumns: ['a'] }, documents, mongo)).toThrow(/`exclude_columns` cannot be done/);
+    expect(() => shape({ rename: { a: 'b' } }, documents, mongo)).toThrow(/`col_rename` cannot be done/);
+  });
+
+  test('keys for documents mean nothing for rows', () => {
+    expect(() => shape({ documents: 'json' }, tables, sql)).toThrow(/`documents` is for sources of documents/);
+    expect(() => shape({ fields: { a: 'int' } }, tables, sql)).toThrow(/`fields` is for sources of documents/);
+  });
+});
+
+describe('one collection to two targets', () => {
+  const asked: [string[], unknown][] = [];
+  const described = (table: TableName, shape?: DocumentShape): Table => ({
+    system: 'mongodb',
+    name: table,
+    kind: 'collection',
+    columns: [
+      { name: '_id', type: { kind: 'text' }, native: shape?.as === 'raw' ? 'any' : 'text', nullable: false },
+      ...(shape?.thorough ? [{ name: 'late', type: { kind: 'int64' } as const, native: 'long', nullable: true }] : []),
+    ],
+    key: ['_id'],
+    rows: 10,
+    bytes: 1000,
+    references: [],
+    fingerprint: 'f',
+  });
+  const source = {
+    system: 'mongodb',
+    documents: true,
+    formats: ['rows', 'bson'],
+    identity: async () => 'source',
+    tables: async () => [],
+    describeAll: async (names: readonly TableName[], shape?: DocumentShape) => {
+      asked.push([names.map(({ name }) => name), shape]);
+      return names.map((name) => described(name, shape));
+    },
+    exactFormats: (_table: Table, _columns: readonly string[], to: Target) => (to.documents ? ['bson'] : []),
+  } as unknown as Source;
+  const target = (system: string, formats: string[], documents: boolean) =>
+    ({
+      system,
+      formats,
+      documents,
+      nameLimit: 63,
+      identity: async () => system,
+      fit: (table: Table) =>
+        table.columns.map(({ type, native }) => ({
+          fit: 'exact',
+          shape: 'native',
+          type,
+          native: `${system} ${native}`,
+        })),
+      describe: async () => undefined,
+      refusals: async () => [],
+    }) as unknown as Target;
+  const use = { target: 'x', schema: 's', table: '{table}' };
+  const plan = (again?: { sourceName: string; target: string }) => {
+    asked.length = 0;
+    return planRun({
+      document: { name: 'j', source: 's', targets: {}, tables: [entry('a'), entry('b')], giveUpAfter: 1 },
+      source,
+      defaultSchema: 'shop',
+      targets: new Map([
+        ['archive', { target: target('mongodb', ['rows', 'bson'], true), use }],
+        ['dwh', { target: target('mysql', ['rows', 'pg-text'], false), use }],
+      ]),
+      installation: 'i',
+      jobUid: 'u',
+      run: 'r',
+      snapshotDate: '2024-01-01T00:00:00.000Z',
+      chunkBytes: 1e6,
+      ...(again ? { again } : {}),
+    });
+  };
+
+  test('is described once per form, and each target has its own lane', async () => {
+    const planned = await plan();
+    expect(asked).toEqual([
+      [['a', 'b'], { as: 'raw', casts: {} }],
+      [['a', 'b'], { as: 'fields', casts: {} }],
+    ]);
+    expect(planned.map((one) => [one.sourceName, one.target, one.lane, one.work?.columns[0]?.native])).toEqual([
+      ['shop.a', 'archive', 'direct', 'mongodb any'],
+      ['shop.a', 'dwh', 'rows', 'mysql text'],
+      ['shop.b', 'archive', 'direct', 'mongodb any'],
+      ['shop.b', 'dwh', 'rows', 'mysql text'],
+    ]);
+  });
+
+  test('planned again, one alone is described, by all of its documents', async () => {
+    const planned = await plan({ sourceName: 'shop.a', target: 'dwh' });
+    expect(asked).toEqual([[['a'], { as: 'fields', casts: {}, thorough: true }]]);
+    expect(planned).toHaveLength(1);
+    expect(planned[0]?.work?.columns.map(({ name }) => name)).toEqual(['_id', 'late']);
   });
 });
 
@@ -138,15 +314,21 @@ describe('components', () => {
       ...more,
     }) as unknown as Work;
 
+  const joined = (works: (Work | undefined)[]) => components(works, () => true);
+
   test('foreign keys join tables, cycles and references to oneself included; a table left out joins nobody', () => {
     expect(
-      components([work('a', ['b']), work('b', ['c']), work('c', ['a']), work('d', ['d']), work('e', ['gone'])]),
+      joined([work('a', ['b']), work('b', ['c']), work('c', ['a']), work('d', ['d']), work('e', ['gone'])]),
     ).toEqual([1, 1, 1, 2, 3]);
-    expect(components([work('a', ['b']), undefined])).toEqual([1, 2]);
+    expect(joined([work('a', ['b']), undefined])).toEqual([1, 2]);
+  });
+
+  test('foreign keys are not carried to another system, so nothing is joined there', () => {
+    expect(components([work('a', ['b']), work('b', [])], () => false)).toEqual([1, 2]);
   });
 
   test('targets are apart, and so are snapshots that are appended', () => {
-    expect(components([work('a', ['b']), work('b', [], { target: 'v' })])).toEqual([1, 2]);
-    expect(components([work('a', ['b']), work('b', [], { mode: 'dumping' })])).toEqual([1, 2]);
+    expect(joined([work('a', ['b']), work('b', [], { target: 'v' })])).toEqual([1, 2]);
+    expect(joined([work('a', ['b']), work('b', [], { mode: 'dumping' })])).toEqual([1, 2]);
   });
 });
