@@ -63,7 +63,10 @@ export type Activities = {
   split(args: SplitArgs): Promise<SplitResult>;
   /** Keys and indexes; the table is `staged`, or published when it stands alone. */
   finishTable(table: GenerationRef): Promise<void>;
-  /** After its snapshot was lost: staging discarded, generation + 1, under a new snapshot. */
+  /**
+   * After its snapshot was lost, or a document did not fit its description (it is then planned anew): staging discarded,
+   * generation + 1, under a new snapshot.
+   */
   restartTable(table: GenerationRef): Promise<TableCarry>;
   failTable(args: TableRef & { readonly code: string; readonly message: string }): Promise<void>;
   /**

@@ -10,6 +10,7 @@ import type { Deps } from './deps.ts';
 import { ours } from './failures.ts';
 import { moveChunk } from './move.ts';
 import { patiently } from './patiently.ts';
+import { isUnfit } from './replan.ts';
 import { beginFresh, type Fresh, ledgerOf } from './small.ts';
 import { declareLost, settleSnapshot, startAgain } from './snapshot-loss.ts';
 import {
@@ -179,7 +180,7 @@ async function moveSmall(deps: Deps, run: RunRow, given: GenerationRef, signal: 
   let snapshot = await settleSnapshot(deps, row);
   const there = snapshot === 'restart' || (await stagingThere(deps, run, row));
   if (snapshot === 'restart' || !there) {
-    if (there) await declareLost(deps, row);
+    if (there && !isUnfit(row)) await declareLost(deps, row);
     await withTable(deps, run, row, ({ target, work }) => target.discard(work));
     row = await startAgain(deps, ref, signal, there ? undefined : stagingGone);
     ref = { ...ref, generation: row.generation };

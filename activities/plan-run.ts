@@ -7,7 +7,7 @@ import { type Adopted, adoptable, adoptedRow, ownWork, storeAdopted, takenByLate
 import type { RunRef, Unit, Units } from './contract.ts';
 import type { Deps } from './deps.ts';
 import { ours } from './failures.ts';
-import { type PlannedTable, planRun } from './plan/index.ts';
+import { type PlanInput, type PlannedTable, planRun } from './plan/index.ts';
 import {
   borrowSource,
   borrowTarget,
@@ -62,13 +62,14 @@ async function waitForSnapshot(deps: Deps, { runId }: RunRef, signal: AbortSigna
 /** A target that does not answer is waited for about a minute; then its tables fail, and the others go on. */
 const patientAttempts = 8;
 
-async function decide(deps: Deps, run: RunRow): Promise<PlannedTable[]> {
+export async function decide(deps: Deps, run: RunRow, again?: PlanInput['again']): Promise<PlannedTable[]> {
   const impatient = activityInfo().attempt >= patientAttempts;
   await using source = await borrowSource(deps, run);
   await using stack = new AsyncDisposableStack();
   const opened = await Promise.all(
-    Object.entries(run.doc.targets).map(
-      async ([alias, use]): Promise<[string, { target: Target; use: TargetUse } | Error]> => {
+    Object.entries(run.doc.targets)
+      .filter(([alias]) => !again || alias === again.target)
+      .map(async ([alias, use]): Promise<[string, { target: Target; use: TargetUse } | Error]> => {
         try {
           const target = stack.use(await borrowTarget(deps, run, alias));
           return [alias, { target: target.it, use }];
@@ -76,8 +77,7 @@ async function decide(deps: Deps, run: RunRow): Promise<PlannedTable[]> {
           if (ours(error).retryable && !impatient) throw error;
           return [alias, ours(error)];
         }
-      },
-    ),
+      }),
   );
   return await planRun({
     document: run.doc,
@@ -90,6 +90,7 @@ async function decide(deps: Deps, run: RunRow): Promise<PlannedTable[]> {
     snapshotDate: (run.snapshotDate ?? new Date()).toISOString(),
     chunkBytes: deps.config.chunkBytes,
     impatient,
+    ...(again ? { again } : {}),
   });
 }
 
@@ -106,6 +107,7 @@ const rowOf = (run: RunRow, one: PlannedTable) => ({
     why: one.why,
     chunks: one.chunks,
     batchSize: one.batchSize,
+    ...(one.timeDelay > 0 ? { timeDelay: one.timeDelay } : {}),
     maxQuarantined: one.maxQuarantined,
     where: one.where,
   },

@@ -1,3 +1,4 @@
+import { setTimeout } from 'node:timers/promises';
 import type { Batch, Chunk, Format, Lane, PlanColumn, ReadColumn, SnapshotRef } from '../connectors/contract.ts';
 import { reach } from '../faults.ts';
 import type { OpenTable } from './state.ts';
@@ -15,7 +16,7 @@ export function readChunk(
 ): AsyncIterable<Batch> {
   const { way, snapshot, signal } = how;
   const framed = way.lane === 'direct' && target.takesFrames === true && source.system === target.system;
-  return source.read(work.source, chunk, {
+  const batches = source.read(work.source, chunk, {
     columns: work.columns.map(readColumn),
     ...(options.where.length > 0 ? { where: options.where } : {}),
     snapshot,
@@ -24,6 +25,19 @@ export function readChunk(
     batch: { rows: options.batchSize, bytes: batchBytes },
     signal,
   });
+  return options.timeDelay ? sparing(batches, options.timeDelay * 1000, signal) : batches;
+}
+
+/** `time_delay`: the source rests after each batch. */
+async function* sparing<B extends Batch>(
+  batches: AsyncIterable<B>,
+  ms: number,
+  signal: AbortSignal,
+): AsyncGenerator<B> {
+  for await (const batch of batches) {
+    yield batch;
+    await setTimeout(ms, undefined, { signal });
+  }
 }
 
 export const readColumn = (column: PlanColumn): ReadColumn => ({

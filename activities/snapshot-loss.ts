@@ -8,15 +8,17 @@ import { ownWork } from './adopt.ts';
 import { ofGeneration } from './chunks.ts';
 import type { GenerationRef } from './contract.ts';
 import type { Deps } from './deps.ts';
+import { isUnfit, replanned } from './replan.ts';
 import { loadTable, newestSnapshot, noChunks, note, refOf, snapshotOf, type TableRow, theTable } from './state.ts';
 
 /**
  * What the table reads under from now on (decision 7). Cases: 1 it has not begun: the newest snapshot; 2 its snapshot
  * lives: that one; 3 lost, but no chunk is cut yet: the newest; 4 lost, all its chunks are key ranges: each reads its own
- * moment; 5 lost, block ranges or a whole table: it must start again.
+ * moment; 5 lost, block ranges or a whole table: it must start again. So must a table whose description proved too narrow.
  */
 export async function settleSnapshot(deps: Deps, row: TableRow): Promise<SnapshotRef | 'restart'> {
   const { db } = deps;
+  if (isUnfit(row)) return 'restart';
   const now = await snapshotOf(db, row);
   const begun = row.snapshot !== null || row.consistency === 'chunk';
   if (begun && now !== 'lost') return now;
@@ -52,7 +54,10 @@ export async function settleSnapshot(deps: Deps, row: TableRow): Promise<Snapsho
 
 /** Told to the table's workflow, which starts the table again. */
 export const startAgainFailure = (row: TableRow) =>
-  ApplicationFailure.nonRetryable(`${row.sourceName} must start again: its snapshot is gone.`, 'SNAPSHOT_LOST');
+  ApplicationFailure.nonRetryable(
+    `${row.sourceName} must start again: ${isUnfit(row) ? 'a document does not fit its description' : 'its snapshot is gone'}.`,
+    'SNAPSHOT_LOST',
+  );
 
 /** A reader found the token gone before the keeper did. */
 export async function declareLost(deps: Deps, row: TableRow): Promise<void> {
@@ -63,7 +68,10 @@ export async function declareLost(deps: Deps, row: TableRow): Promise<void> {
     .where(and(eq(snapshots.runId, row.runId), eq(snapshots.generation, row.snapshot), isNull(snapshots.lostAt)));
 }
 
-/** The next generation of a table, under the newest snapshot; idempotent by the generation it leaves. */
+/**
+ * The next generation of a table, under the newest snapshot, and of a new plan if its own was too narrow; idempotent by the
+ * generation it leaves.
+ */
 export async function startAgain(
   deps: Deps,
   ref: GenerationRef,
@@ -82,18 +90,19 @@ export async function startAgain(
       table: before.sourceName,
     });
   const generation = ref.generation + 1;
+  const anew = isUnfit(before) ? await replanned(deps, before, ref.epoch) : undefined;
   await deps.db
     .update(runTables)
     .set({
       generation,
-      work: ownWork,
+      ...(anew ?? { work: ownWork }),
       snapshot: newest.generation,
       consistency: newest.token ? 'snapshot' : 'chunk',
       ...noChunks,
       updatedAt: new Date(),
     })
     .where(and(theTable(ref), eq(runTables.generation, ref.generation)));
-  const message = `${before.sourceName}: ${why}.`;
+  const message = `${before.sourceName}: ${anew ? 'a document did not fit; all were looked at, and it starts again' : why}.`;
   await note(deps.db, {
     runId: ref.runId,
     ordinal: ref.ordinal,

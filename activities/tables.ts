@@ -63,7 +63,9 @@ async function again(deps: Deps, ref: GenerationRef, signal: AbortSignal, why?: 
 }
 
 export async function restartTable(deps: Deps, ref: GenerationRef, signal: AbortSignal): Promise<TableCarry> {
-  await again(deps, ref, signal);
+  const run = await loadRun(deps.db, ref);
+  const row = await loadTable(deps.db, ref);
+  await patiently(deps, run, row, signal, () => again(deps, ref, signal));
   return await prepareTable(deps, ref, signal);
 }
 
@@ -193,7 +195,7 @@ export async function requeueTable(deps: Deps, ref: TableRef & { actor: string }
     const why = before.work ? `is ${before.status}` : 'was refused by the plan: retry the run';
     throw new GodwitError('CONFLICT', `${before.sourceName} ${why}.`);
   }
-  if (before.failure?.code === 'SOURCE_CHANGED') {
+  if (['SOURCE_CHANGED', 'FIELDS_CHANGED'].includes(before.failure?.code ?? '')) {
     throw new GodwitError('CONFLICT', `${before.sourceName} must be planned anew: retry the run.`);
   }
   await deps.db

@@ -235,6 +235,12 @@ export type TableOptions = {
   readonly why: string;
   readonly chunks: 'one' | 'many';
   readonly batchSize: number;
+  /** Seconds to wait after each batch. */
+  readonly timeDelay?: number;
+  /** The generation that met a document which does not fit its description: the table is described again before it goes on. */
+  readonly unfit?: number;
+  /** How often it was. */
+  readonly describedAgain?: number;
   readonly maxQuarantined: number;
   readonly where: readonly Predicate[];
 };
