@@ -1,6 +1,7 @@
 import type { Batch, BytesBatch, RowsBatch } from '../connectors/contract.ts';
 import { GodwitError } from '../errors.ts';
 import type { DuckDb } from '../transforms/duckdb.ts';
+import { mended, mends } from '../transforms/mend.ts';
 import type { Deps } from './deps.ts';
 import type { Way } from './read.ts';
 import type { OpenTable } from './state.ts';
@@ -21,6 +22,10 @@ export async function* transform(
 ): AsyncGenerator<Batch> {
   // The CSV of the columnar lane is the source's dialect, not a finished file.
   if (way.lane !== 'columnar' && way.readFormat === way.writeFormat) {
+    if (way.readFormat === 'rows' && work.columns.some(mends)) {
+      yield* mended(read() as AsyncIterable<RowsBatch>, work.columns);
+      return;
+    }
     yield* read();
     return;
   }

@@ -65,6 +65,8 @@ export const defaultsOf = (type: string): Given => (isType(type) ? defaults[type
 
 const defaults: Readonly<Record<SystemType, Given>> = {
   pgsql: { port: 5432, sslmode: 'prefer', connect_timeout: 10 },
+  mysql: { port: 3306, sslmode: 'prefer', connect_timeout: 10 },
+  mariadb: { port: 3306, sslmode: 'prefer', connect_timeout: 10 },
   mongo: { port: 27017, read_preference: 'primary', connect_timeout: 10 },
   files: {},
   s3: {},

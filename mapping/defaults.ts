@@ -22,8 +22,10 @@ export function ownDatabase({ type, settings }: Saved): string | undefined {
 
 /** Of table names written without one. Undefined: the source itself knows. */
 export function sourceSchema({ type, settings }: Saved): string | undefined {
-  const own = systemOf(type).schemaIsDatabase ? settings.db_name : settings.schema;
-  if (typeof own === 'string' && own !== '') return own;
+  const { documents, schemaIsDatabase } = systemOf(type);
+  const { schema, db_name: database } = settings;
+  if (typeof schema === 'string' && schema !== '' && !documents) return schema;
+  if (schemaIsDatabase) return typeof database === 'string' && database !== '' ? database : undefined;
   return type === 'pgsql' ? 'public' : undefined;
 }
 

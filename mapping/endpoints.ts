@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import * as files from '../connectors/files/settings.ts';
 import * as mongodb from '../connectors/mongodb/settings.ts';
+import * as mysql from '../connectors/mysql/settings.ts';
 import * as postgres from '../connectors/postgres/settings.ts';
 import { GodwitError } from '../errors.ts';
 import { didYouMean, type Path, type Report } from './problems.ts';
@@ -34,9 +35,18 @@ type System = {
   readonly files?: boolean;
 };
 
+const mysqlLike = {
+  schema: mysql.settingsSchema,
+  secretKeys: mysql.secretKeys,
+  normalise: mysql.normalise,
+  schemaIsDatabase: true,
+} as const satisfies System;
+
 /** The systems a mapping may name, by its own words. */
 export const systems = {
   pgsql: { schema: postgres.settingsSchema, secretKeys: postgres.secretKeys, normalise: postgres.normalise },
+  mysql: mysqlLike,
+  mariadb: mysqlLike,
   mongo: {
     schema: mongodb.settingsSchema,
     secretKeys: mongodb.secretKeys,
@@ -53,8 +63,8 @@ export const systems = {
   s3: { schema: files.s3Schema, secretKeys: files.secretKeys.s3, normalise: (settings) => settings, files: true },
 } as const satisfies Record<string, System>;
 
-export const sourceTypes = ['pgsql', 'mongo'] as const;
-export const destinationTypes = ['pgsql', 'mongo', 's3', 'files'] as const;
+export const sourceTypes = ['pgsql', 'mysql', 'mariadb', 'mongo'] as const;
+export const destinationTypes = ['pgsql', 'mysql', 'mariadb', 'mongo', 's3', 'files'] as const;
 const later = ['kafka', 'api', 'redshift', 's3', 'files'];
 /** Other spellings of a type. */
 const aliases: Readonly<Record<string, SystemType>> = { mongodb: 'mongo' };

@@ -86,23 +86,30 @@ function cast(column: PlanColumn, i: number, type: string, format: FileFormat): 
     case 'BLOB':
       return `unhex(${c})`;
     // The next two: DuckDB would read `0044-03-15 BC` as AD 44 and `infinity` as a date. A plain year has four digits.
-    // (LIKE makes no new text; taking the fifth character does.)
+    // It would also read year 0, which MySQL has, as 1 BC. (LIKE makes no new text; taking the fifth character does.)
     case 'DATE':
-      return `CASE WHEN strlen(${c}) <> 10 OR ${c} NOT LIKE '____-%' THEN ${refuse(i)} ELSE CAST(${c} AS DATE) END`;
+      return `CASE WHEN strlen(${c}) <> 10 OR ${c} NOT LIKE '____-%' OR prefix(${c}, '0000') THEN ${refuse(i)} ELSE CAST(${c} AS DATE) END`;
     case 'TIMESTAMP':
     case 'TIMESTAMPTZ':
-      return `CASE WHEN suffix(${c}, 'C') OR ${c} NOT LIKE '____-%' THEN ${refuse(i)} ELSE CAST(${c} AS ${type}) END`;
+      return `CASE WHEN suffix(${c}, 'C') OR ${c} NOT LIKE '____-%' OR prefix(${c}, '0000') THEN ${refuse(i)} ELSE CAST(${c} AS ${type}) END`;
     case 'TIME':
-      // 24:00:00 is a time in PostgreSQL, in no Parquet reader.
-      return `CASE WHEN prefix(${c}, '24') THEN ${endOfDay(column, i)} ELSE CAST(${c} AS TIME) END`;
+      // 24:00:00 is a time in PostgreSQL, in no Parquet reader; MySQL's go from -838:59:59 to 838:59:59.
+      return `CASE WHEN ${beyondDay(column, c)} THEN ${outOfDay(column, i)} ELSE CAST(${c} AS TIME) END`;
     default:
       return format === 'parquet' || type === 'BOOLEAN' ? `CAST(${c} AS ${type})` : c;
   }
 }
 
-function endOfDay({ misfit }: PlanColumn, i: number): string {
+const beyondDay = ({ type }: PlanColumn, c: string): string =>
+  type.kind === 'time' && type.wide ? `(${c}[3] <> ':' OR ${c} >= '24')` : `prefix(${c}, '24')`;
+
+function outOfDay({ type, misfit }: PlanColumn, i: number): string {
   if (misfit === 'null') return 'CAST(NULL AS TIME)';
-  return misfit === 'clamp' ? "TIME '23:59:59.999999'" : refuse(i);
+  if (misfit !== 'clamp') return refuse(i);
+  const last = "TIME '23:59:59.999999'";
+  return type.kind === 'time' && type.wide
+    ? `CASE WHEN prefix(c${i}, '-') THEN TIME '00:00:00' ELSE ${last} END`
+    : last;
 }
 
 /** NDJSON: one text column holding the whole line, so that numbers and nested JSON keep every digit. */

@@ -3,6 +3,7 @@ import type { BadRow, BytesBatch, FileBatch, PlanColumn, RowsBatch } from '../co
 import type { Row, Value } from '../connectors/types.ts';
 import { typeText } from '../connectors/types.ts';
 import { type PartsOptions, type PartsWork, spooledParts } from './columnar.ts';
+import { holds, nearest, type Test } from './holds.ts';
 import { hiveNull, parquetType } from './projection.ts';
 
 /**
@@ -44,7 +45,6 @@ async function* toCsv(batches: AsyncIterable<RowsBatch>, work: PartsWork, bad: B
   yield { kind: 'bytes', bytes: [], rows };
 }
 
-type Test = (value: Value) => boolean;
 type Mended = { readonly line: string } | { readonly column: string; readonly reason: string };
 
 function mend(row: Row, columns: readonly PlanColumn[], tests: readonly (Test | undefined)[]): Mended {
@@ -53,9 +53,9 @@ function mend(row: Row, columns: readonly PlanColumn[], tests: readonly (Test | 
     const column = columns[i] as PlanColumn;
     let value = row[i] ?? null;
     if (value !== null && tests[i]?.(value) === false) {
-      const nearest = column.misfit === 'clamp' ? clamp(value, column) : undefined;
+      const held = column.misfit === 'clamp' ? nearest(value, column.type) : undefined;
       if (column.misfit === 'null') value = null;
-      else if (nearest !== undefined) value = nearest;
+      else if (held !== undefined) value = held;
       else return { column: column.name, reason: `a ${typeText(column.type)} that ${parquetType(column)} cannot hold` };
     }
     line += `${i === 0 ? '' : ','}${field(value)}`;
@@ -93,49 +93,11 @@ function heldBy(column: PlanColumn): Test | undefined {
       return bits(64n);
     case 'UBIGINT':
       return between(0n, 2n ** 64n - 1n);
-    case 'DATE':
-      return (value) => /^(?!0000)\d{4}-\d\d-\d\d$/.test(String(value));
-    case 'TIMESTAMP':
-    case 'TIMESTAMPTZ':
-      return (value) => /^(?!0000)\d{4}-\d\d-\d\d[T ](?!24)[\d:.]+(Z|\+00)?$/.test(String(value));
-    case 'TIME':
-      return (value) => !String(value).startsWith('24');
-    default: {
-      const decimal = /^DECIMAL\((\d+),(\d+)\)$/.exec(type);
-      return decimal ? decimalTest(Number(decimal[1]), Number(decimal[2])) : undefined;
-    }
-  }
-}
-
-const decimalTest =
-  (precision: number, scale: number): Test =>
-  (value) => {
-    const parts = /^-?0*(\d*)(?:\.(\d*?)0*)?$/.exec(String(value));
-    return parts !== null && (parts[1] ?? '').length <= precision - scale && (parts[2] ?? '').length <= scale;
-  };
-
-/** The nearest value there is; NaN has none. */
-function clamp(value: Value, column: PlanColumn): Value | undefined {
-  const text = String(value);
-  const below = text.startsWith('-');
-  switch (column.type.kind) {
-    case 'date':
-      return below ? '0001-01-01' : '9999-12-31';
-    case 'timestamp':
-    case 'timestamptz': {
-      const zone = column.type.kind === 'timestamptz' ? 'Z' : '';
-      return below ? `0001-01-01T00:00:00${zone}` : `9999-12-31T23:59:59.999999${zone}`;
-    }
-    case 'time':
-      return '23:59:59.999999';
-    case 'decimal': {
-      const { precision, scale = 0 } = column.type;
-      if (precision === undefined || text === 'NaN') return undefined;
-      const whole = '9'.repeat(precision - scale) || '0';
-      return `${below ? '-' : ''}${whole}${scale > 0 ? `.${'9'.repeat(scale)}` : ''}`;
-    }
     default:
-      return undefined;
+      // Text has no limit here: its type says nothing of what it was before it was shaped.
+      return column.shape === 'native' && column.type.kind !== 'text'
+        ? holds(column.type, { endOfDay: false })
+        : undefined;
   }
 }
 
