@@ -1,0 +1,38 @@
+/**
+ * What the column types of each target cannot hold, from the systems' manuals: with `on_misfit: null` such values, and no
+ * others, are NULL there.
+ */
+import type { Meaning } from './meaning.ts';
+
+type CannotHold = (column: string, type: string, value: Meaning) => boolean;
+
+const times = ['date', 'local', 'instant', 'time'];
+
+/** Years 1 to 9999, and finite. */
+const ordinary = (value: string): boolean =>
+  /^\d{4}-\d\d-\d\d/.test(value) && !value.startsWith('0000') && !value.endsWith(' BC');
+const calendar = (value: string): boolean => {
+  const [date = ''] = value.split(' ');
+  const read = new Date(`${date}T00:00:00Z`);
+  return !Number.isNaN(read.getTime()) && read.toISOString().startsWith(date);
+};
+const withinDay = (value: string, end: string): boolean => /^\d\d:/.test(value) && value <= end;
+
+export const postgresCannot: CannotHold = (_, type, value) => {
+  if (value === null || !times.includes(value.is) || typeof value.value !== 'string') return false;
+  if (type === 'time') return !withinDay(value.value, '24:00:00');
+  return (
+    /^(date|timestamp)/.test(type) &&
+    !/infinity| BC$/.test(value.value) &&
+    !calendar(value.value) &&
+    /^\d{4}-/.test(value.value)
+  );
+};
+
+export const parquetCannot: CannotHold = (_, type, value) => {
+  if (value === null) return false;
+  if (value.is === 'number') return /^decimal/.test(type) && !/^-?[\d.]+$/.test(value.value);
+  if (!times.includes(value.is) || typeof value.value !== 'string') return false;
+  if (/^time\d/.test(type)) return !withinDay(value.value, '23:59:59.999999');
+  return /^(date|timestamp)/.test(type) && !(ordinary(value.value) && calendar(value.value));
+};
