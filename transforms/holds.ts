@@ -70,7 +70,7 @@ export function nearest(value: Value, type: LogicalType): Value | undefined {
     case 'timestamp':
     case 'timestamptz': {
       const zone = type.kind === 'timestamptz' ? 'Z' : '';
-      const day = nearestDate(text.slice(0, 10));
+      const day = nearestDate(/^\d/.test(text) ? text.slice(0, 10) : text);
       const own = calendar.test(text.slice(0, 10)) && !text.startsWith('0000') ? text.slice(11) : '';
       if (own !== '') return `${day}T${own}`;
       return day === first ? `${day}T00:00:00${zone}` : `${day}T23:59:59${nines(type.precision)}${zone}`;
@@ -94,7 +94,8 @@ const nines = (precision = 6): string => (precision === 0 ? '' : `.${'9'.repeat(
 /** A day that there is not: the first of its month, or the last; any other year: the first or the last day there is. */
 function nearestDate(text: string): string {
   const [, year, month, day] = calendar.exec(text) ?? [];
-  if (year === undefined) return text.startsWith('-') ? first : '9999-12-31';
+  // +000000 is 1 BC.
+  if (year === undefined) return /^(?:-|\+0+-)/.test(text) ? first : '9999-12-31';
   if (year === '0000') return first;
   const inMonth = Math.min(12, Math.max(1, Number(month)));
   const inDay = Math.min(daysOf(Number(year), inMonth), Math.max(1, Number(day)));

@@ -122,7 +122,7 @@ export function nativeOf(type: LogicalType): string {
     case 'bytes':
       return 'bytea';
     case 'json':
-      // jsonb drops all but the last of two equal names and the order of names, and refuses \\u0000.
+      // jsonb drops all but the last of two equal names and the order of names, and refuses \u0000.
       return 'json';
     case 'uuid':
     case 'interval':

@@ -561,3 +561,57 @@ describe.skipIf(!disk)('A spool without room', () => {
     expect(readdirSync(spool)).toHaveLength(1);
   });
 });
+
+describe('Times and dates of MySQL', () => {
+  const time: LogicalType = { kind: 'time', wide: true, precision: 0 };
+  const times = (misfit: PlanColumn['misfit']) => ({ columns: [column('t', time, { misfit })] });
+
+  test.each(['25:00:00', '24:00:00', '838:59:59', '100:00:00', '-00:00:01', '-838:59:59'])(
+    'a time beyond a day, %s, is refused, mended, and set aside by the rows lane',
+    async (value) => {
+      const refused = convert(`"${value}"\n`, 1, times('stop'));
+      await expect(refused).rejects.toMatchObject({ code: 'VALUE_REFUSED', where: { column: 't' } });
+      await expect(refused).rejects.not.toThrow(value);
+      const [empty] = await convert(`${value}\n`, 1, times('null'));
+      expect(await rowsOf(empty?.path as string)).toEqual([[null]]);
+      const [clamped] = await convert(`${value}\n`, 1, times('clamp'));
+      const nearest = value.startsWith('-') ? '00:00:00' : '23:59:59.999999';
+      expect(await rowsOf(clamped?.path as string)).toEqual([[nearest]]);
+      async function* rows(): AsyncGenerator<RowsBatch> {
+        yield { kind: 'rows', rows: [['23:59:59'], [value]] };
+      }
+      const [part] = await keep(rowsToParts(rows(), workOf(times('quarantine')), options()));
+      expect(part).toMatchObject({ rows: 1, bad: [{ ordinal: 1, column: 't' }] });
+    },
+  );
+
+  test.each<[LogicalType['kind'], string]>([
+    ['date', '0000-00-00'],
+    ['date', '0000-01-01'],
+    ['date', '2024-00-00'],
+    ['date', '2023-02-31'],
+    ['timestamp', '0000-00-00 00:00:00'],
+    ['timestamp', '0000-01-01 00:00:00'],
+    ['timestamp', '2024-04-31 00:00:00'],
+  ])('a %s that no calendar has, %s, is refused, and set aside by the rows lane', async (kind, value) => {
+    const columns = [column('d', { kind, wide: true } as LogicalType)];
+    await expect(convert(`${value}\n`, 1, { columns })).rejects.toMatchObject({ code: 'VALUE_REFUSED' });
+    async function* rows(): AsyncGenerator<RowsBatch> {
+      const good = kind === 'date' ? '2024-02-29' : '2024-02-29T00:00:00';
+      yield { kind: 'rows', rows: [[value.replace(' ', 'T')], [good]] };
+    }
+    const [part] = await keep(rowsToParts(rows(), workOf({ columns }), options()));
+    expect(part).toMatchObject({ rows: 1, bad: [{ ordinal: 0, column: 'd' }] });
+  });
+
+  test('a text with NUL comes back as it was, on both lanes', async () => {
+    const given = { columns: [column('t', { kind: 'text' })] };
+    const [part] = await convert('"a\0b"\n"c"\n', 2, given);
+    expect(await rowsOf(part?.path as string)).toEqual([['a\0b'], ['c']]);
+    async function* rows(): AsyncGenerator<RowsBatch> {
+      yield { kind: 'rows', rows: [['a\0b'], ['c']] };
+    }
+    const [spooled] = await keep(rowsToParts(rows(), workOf(given), options()));
+    expect(await rowsOf(spooled?.path as string)).toEqual([['a\0b'], ['c']]);
+  });
+});
