@@ -115,7 +115,6 @@ export const mongodbEveryType: Readonly<Record<string, readonly Fields[]>> = {
       'with space': 2,
       'ünï"\'`\\': 3,
       Case: 4,
-      case: 5,
       $dollar: 6,
       nested: { 'a.b': 7, 'ä ö': 8 },
     },

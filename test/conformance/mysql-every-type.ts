@@ -166,9 +166,9 @@ export function mysqlEveryType(kind: MysqlKind): string[] {
       v_invisible: '0',
     }),
     `INSERT INTO \`every type\` (id, v_float, v_double, v_text, v_varchar, v_time6, v_year, v_json, v_decimal_12_2, v_set, v_bit8) VALUES
-      (4, 0.1, 0.1, '\\f\\v', 'NULL', '23:59:59.999999', 0, '[]', 0.10, 'a,b c,d''e', b'1'),
+      (4, 0.1, 0.1, '\f\v\r', 'NULL', '23:59:59.999999', 0, '[]', 0.10, 'a,b c,d''e', b'1'),
       (5, 16777216, 1e21, '\\\\x41', '\\\\t', '00:00:00', 1970, '{}', -0.10, NULL, NULL),
-      (6, -0.0, 5e-324, 'a\\'b', '\\\\', '24:00:00', NULL, '"text"', 0, 'a', b'1111'),
+      (6, -0e0, 5e-324, 'a\\'b', '\\\\', '24:00:00', NULL, '"text"', 0, 'a', b'1111'),
       (18446744073709551615, 1e-30, 123456789.123456789, ' ', ' ', '00:00:00.5', 2000, '-1.25e10', 1, 'd''e', b'11')`,
 
     // Dates that exist in MySQL alone: zero, partial, and (with this sql_mode) of no calendar.

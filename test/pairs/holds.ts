@@ -36,3 +36,19 @@ export const parquetCannot: CannotHold = (_, type, value) => {
   if (/^time\d/.test(type)) return !withinDay(value.value, '23:59:59.999999');
   return /^(date|timestamp)/.test(type) && !(ordinary(value.value) && calendar(value.value));
 };
+
+/** The manual's years are 1000 to 9999; those from 0 on are kept as well. */
+export const mysqlCannot: CannotHold = (_, type, value) => {
+  if (value === null) return false;
+  if (value.is === 'float') return /^(float|double)/.test(type) && !Number.isFinite(value.value);
+  if (value.is === 'number') return type === 'decimal' && !/^-?[\d.]+$/.test(value.value);
+  if (!times.includes(value.is) || typeof value.value !== 'string') return false;
+  if (type === 'date' || type === 'datetime') return !ordinary(value.value);
+  return false;
+};
+
+/** A date there is a number of milliseconds, of 64 bits; drivers show those within 100 million days of 1970. */
+export const mongodbCannot: CannotHold = (_, type, value) => {
+  if (value === null || !times.includes(value.is) || typeof value.value !== 'string') return false;
+  return type === 'instant' && !ordinary(value.value);
+};

@@ -123,6 +123,7 @@ function readBool(target: Some): boolean | undefined {
 function readNumber(target: Some): string | undefined {
   if (target.is === 'float') return plainNumber(String(target.value));
   if (target.is === 'bool') return target.value ? '1' : '0';
+  if (target.is === 'bytes') return target.value === '' ? undefined : BigInt(`0x${target.value}`).toString();
   return target.is === 'number' || target.is === 'text' ? plainNumber(target.value) : undefined;
 }
 

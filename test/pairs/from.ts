@@ -1,0 +1,56 @@
+/** One source's pairs with every target. A file of its own for each source: files run beside each other. */
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { registry } from '../../connectors/registry.ts';
+import { noPyarrow } from '../conformance/files-pyarrow.ts';
+import { missing } from '../servers/shared.ts';
+import { install } from '../workflow/installation.ts';
+import { differences } from './contents.ts';
+import { move } from './run.ts';
+import { type Source, type SourceWord, servers, sources, type TargetWord, targets } from './sides.ts';
+
+const all: readonly TargetWord[] = ['pgsql', 'mysql', 'mariadb', 'mongo', 'files'];
+const words = all.filter((word) => word in registry);
+const absent = async (word: TargetWord): Promise<boolean> => {
+  for (const server of servers[word]) if (await missing(server)) return true;
+  return word === 'files' && noPyarrow();
+};
+
+export async function fromSource(word: SourceWord): Promise<void> {
+  const skipped = new Map<TargetWord, boolean>();
+  for (const to of words) skipped.set(to, await absent(to));
+  const noSource = (await absent(word)) || (await missing('postgres')) || (await missing('temporal'));
+
+  if (!(word in registry)) return void test.skip(`every type from ${word}`, () => {});
+  describe.skipIf(noSource)(`every type from ${word}`, () => {
+    const stack = new AsyncDisposableStack();
+    let source: Source;
+    let godwit: Awaited<ReturnType<typeof install>>;
+    beforeAll(async () => {
+      source = stack.use(await (sources[word] as () => Promise<Source>)());
+      godwit = stack.use(await install());
+      stack.use(await godwit.work());
+    });
+    afterAll(() => stack.disposeAsync());
+
+    for (const to of words) {
+      test.skipIf(skipped.get(to))(`to ${to}`, async () => {
+        await using target = await targets[to](godwit.home);
+        await move(godwit, {
+          name: `${word}-${to}`,
+          source: source.settings,
+          destination: { there: target.settings },
+          tables: [source.entry(to)],
+        });
+        for (const name of source.tables) {
+          const there = await target.read(name);
+          const read = await source.read(name);
+          const here = source.shaped?.(read, to, there) ?? read;
+          const key = source.keyOf(name, [...here.columns.keys()]);
+          const find = target.find?.(key);
+          const how = { key, cannotHold: to === word ? () => false : target.cannotHold, ...(find ? { find } : {}) };
+          expect.soft(differences(here, there, how), name).toEqual([]);
+        }
+      });
+    }
+  });
+}

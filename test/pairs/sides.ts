@@ -1,0 +1,175 @@
+/** The two ends of a pair: a source filled with every type of its system, and an empty target, each read by its driver. */
+import { join } from 'node:path';
+import { MongoClient } from 'mongodb';
+import mysql from 'mysql2/promise';
+import type { MysqlKind } from '../../servers/mysql.ts';
+import { everyType, everyTypeTables } from '../conformance/every-type.ts';
+import { fillEveryType, mongodbEveryType } from '../conformance/mongodb-every-type.ts';
+import { mysqlEveryType, mysqlEveryTypeTables, mysqlOddDates } from '../conformance/mysql-every-type.ts';
+import { createDatabase, createMongoDatabase, createMysqlDatabase, type ServerName } from '../servers/shared.ts';
+import { query } from '../workflow/installation.ts';
+import type { Comparison, Contents } from './contents.ts';
+import { readParquet, readParquetByDuckDb, sortedTexts, tableFolders } from './files.ts';
+import { mongodbCannot, mysqlCannot, parquetCannot, postgresCannot } from './holds.ts';
+import type { Meaning } from './meaning.ts';
+import { flattened, readMongodb } from './mongodb.ts';
+import { readMysql } from './mysql.ts';
+import { readPostgres } from './postgres.ts';
+
+export type SourceWord = 'pgsql' | MysqlKind | 'mongo';
+export type TargetWord = SourceWord | 'files';
+
+export type Source = AsyncDisposable & {
+  readonly word: SourceWord;
+  /** With `source_type`. */
+  readonly settings: object;
+  /** The entry of `tables` that takes everything. */
+  readonly entry: (to: TargetWord) => object;
+  readonly tables: readonly string[];
+  readonly keyOf: (table: string, columns: readonly string[]) => readonly string[];
+  readonly read: (table: string) => Promise<Contents>;
+  /** The contents as the columns of the target would have them. */
+  readonly shaped?: (contents: Contents, to: TargetWord, there: Contents) => Contents;
+};
+
+export type Target = AsyncDisposable & {
+  /** With `destination_type`. */
+  readonly settings: object;
+  readonly read: (table: string) => Promise<Contents>;
+  readonly cannotHold: Comparison['cannotHold'];
+  readonly find?: (key: readonly string[]) => NonNullable<Comparison['find']>;
+};
+
+const first = (columns: readonly string[]): readonly string[] => columns.slice(0, 1);
+const takesNull = { mode: 'replace', on_misfit: 'null' };
+
+export const servers: Readonly<Record<TargetWord, readonly ServerName[]>> = {
+  pgsql: ['postgres'],
+  mysql: ['mysql'],
+  mariadb: ['mariadb'],
+  mongo: ['mongodb'],
+  files: [],
+};
+
+export const sources: Readonly<Record<SourceWord, () => Promise<Source>>> = {
+  async pgsql() {
+    const database = await createDatabase();
+    const [row] = await query<{ v: string }>(database.url, "SELECT current_setting('server_version_num') AS v");
+    await query(database.url, everyType(Math.floor(Number(row?.v) / 10_000)));
+    const keys: Readonly<Record<string, readonly string[]>> = {
+      no_key: [],
+      composite_key: ['region', 'day', 'n'],
+      events: ['id', 'at'],
+    };
+    return {
+      word: 'pgsql',
+      settings: { source_type: 'pgsql', url: database.url },
+      entry: () => ({ table_name: 'nasty.*', ...takesNull }),
+      tables: everyTypeTables,
+      keyOf: (table, columns) => keys[table] ?? first(columns),
+      read: (table) => readPostgres(database.url, 'nasty', table),
+      [Symbol.asyncDispose]: database.drop,
+    };
+  },
+  mysql: () => mysqlSource('mysql'),
+  mariadb: () => mysqlSource('mariadb'),
+  async mongo() {
+    const database = await createMongoDatabase();
+    await using client = new MongoClient(database.url);
+    await fillEveryType(client.db());
+    return {
+      word: 'mongo',
+      settings: { source_type: 'mongo', url: database.url, db_name: database.name },
+      entry: (to) => ({ table_name: '*', ...takesNull, ...(to === 'mongo' ? {} : { documents: 'flatten' }) }),
+      tables: [...Object.keys(mongodbEveryType), 'empty'],
+      keyOf: () => ['_id'],
+      read: (table) => readMongodb(database.url, database.name, table),
+      shaped: (contents, to, there) =>
+        to === 'mongo'
+          ? contents
+          : flattened(contents, there.columns.keys(), (path) => {
+              throw new Error(`no column holds ${path}`);
+            }),
+      [Symbol.asyncDispose]: database.drop,
+    };
+  },
+};
+
+async function mysqlSource(kind: MysqlKind): Promise<Source> {
+  const database = await createMysqlDatabase(kind);
+  const connection = await mysql.createConnection(database.url);
+  for (const statement of mysqlEveryType(kind)) await connection.query(statement);
+  await connection.end();
+  const keys: Readonly<Record<string, readonly string[]>> = {
+    no_key: [],
+    composite_key: ['region', 'day', 'n'],
+    events: ['id', 'at'],
+  };
+  return {
+    word: kind,
+    settings: { source_type: kind, url: database.url },
+    entry: () => ({ table_name: `${database.name}.*`, ...takesNull }),
+    tables: [...mysqlEveryTypeTables, mysqlOddDates],
+    keyOf: (table, columns) => keys[table] ?? first(columns),
+    read: (table) => readMysql(database.url, database.name, table),
+    [Symbol.asyncDispose]: database.drop,
+  };
+}
+
+export const targets: Readonly<Record<TargetWord, (home: string) => Promise<Target>>> = {
+  async pgsql() {
+    const database = await createDatabase();
+    return {
+      settings: { destination_type: 'pgsql', url: database.url, schema: 'copy' },
+      read: (table) => readPostgres(database.url, 'copy', table),
+      cannotHold: postgresCannot,
+      [Symbol.asyncDispose]: database.drop,
+    };
+  },
+  mysql: () => mysqlTarget('mysql'),
+  mariadb: () => mysqlTarget('mariadb'),
+  async mongo() {
+    const database = await createMongoDatabase();
+    return {
+      settings: { destination_type: 'mongo', url: database.url, schema: database.name },
+      read: (table) => readMongodb(database.url, database.name, table),
+      cannotHold: mongodbCannot,
+      // The key is the document's: one column is `_id` itself, several are its fields.
+      find: (key) => (row, column) => row.get(column) ?? (key.includes(column) ? partOf(row.get('_id'), column) : null),
+      [Symbol.asyncDispose]: database.drop,
+    };
+  },
+  async files(home) {
+    const path = join(home, 'lake', crypto.randomUUID());
+    return {
+      settings: { destination_type: 'files', path, format: 'parquet', schema: 'copy' },
+      async read(table) {
+        const folder = (await tableFolders(join(path, 'copy'))).get(table) ?? `no folder for ${table}`;
+        const contents = await readParquet(folder);
+        const second = await readParquetByDuckDb(folder);
+        const texts = sortedTexts(contents);
+        for (const [name, values] of second) {
+          if (JSON.stringify(values) !== JSON.stringify(texts.get(name))) {
+            throw new Error(`pyarrow and DuckDB read ${table}.${name} differently`);
+          }
+        }
+        return contents;
+      },
+      cannotHold: parquetCannot,
+      [Symbol.asyncDispose]: async () => {},
+    };
+  },
+};
+
+async function mysqlTarget(kind: MysqlKind): Promise<Target> {
+  const database = await createMysqlDatabase(kind);
+  return {
+    settings: { destination_type: kind, url: database.url, schema: database.name },
+    read: (table) => readMysql(database.url, database.name, table),
+    cannotHold: mysqlCannot,
+    [Symbol.asyncDispose]: database.drop,
+  };
+}
+
+const partOf = (id: Meaning | undefined, column: string): Meaning =>
+  id?.is === 'document' ? (id.value.get(column) ?? null) : (id ?? null);
