@@ -17,7 +17,9 @@ export type ServerFacts = {
   readonly version: readonly [major: number, minor: number, patch: number];
   readonly wire: number;
   /** Of a replica set. */
-  readonly set?: { readonly name: string; readonly members: readonly string[]; readonly id?: string };
+  readonly set?: { readonly name: string; readonly members: readonly string[] };
+  /** Of the server's process, new at each start; since 4.4. */
+  readonly process?: string;
   /** A router in front of a sharded cluster. */
   readonly mongos: boolean;
   readonly writable: boolean;
@@ -31,6 +33,8 @@ export interface Session extends AsyncDisposable {
   readonly client: MongoClient;
   /** The database of the settings. */
   readonly db: Db;
+  /** The server is a member of a replica set, or a router in front of some. */
+  readonly replicated: boolean;
   /** Asked anew each time. */
   facts(): Promise<ServerFacts>;
   /** Runs the work; what the driver throws is translated. */
@@ -40,11 +44,12 @@ export interface Session extends AsyncDisposable {
 /** Throws CONNECTION_FAILED, UNKNOWN_HOST, LOGIN_REFUSED, TLS_FAILED, SERVER_UNSUITABLE. The caller disposes. */
 export async function openSession(address: MongoAddress): Promise<Session> {
   let client: MongoClient | undefined;
+  let hello: Document;
   try {
     client = new MongoClient(urlOf(address), optionsOf(address));
     await client.connect();
     // Connecting authenticates; a database the login may not see is found out by what it is asked for.
-    await client.db(address.database).command({ ping: 1 });
+    hello = await helloOf(client.db('admin'));
   } catch (error) {
     await client?.close().catch(() => {});
     throw atServer(translate(error), address.hosts, address.database);
@@ -54,6 +59,7 @@ export async function openSession(address: MongoAddress): Promise<Session> {
   return {
     client: opened,
     db,
+    replicated: typeof hello.setName === 'string' || hello.msg === 'isdbgrid',
     facts: () => factsOf(db),
     async run(work, where) {
       try {
@@ -103,9 +109,9 @@ export class LazySession implements AsyncDisposable {
 }
 
 /** Without the credentials: they go in the options, so that no error of the driver can show them. */
-function urlOf({ srv, hosts, database }: MongoAddress): string {
+function urlOf({ srv, hosts, database, loadBalanced }: MongoAddress): string {
   const list = hosts.map((host) => (host.startsWith('/') ? encodeURIComponent(host) : host)).join(',');
-  return `${srv ? 'mongodb+srv' : 'mongodb'}://${list}/${encodeURIComponent(database)}`;
+  return `${srv ? 'mongodb+srv' : 'mongodb'}://${list}/${encodeURIComponent(database)}${loadBalanced ? '?loadBalanced=true' : ''}`;
 }
 
 function optionsOf(address: MongoAddress): MongoClientOptions {
@@ -120,8 +126,7 @@ function optionsOf(address: MongoAddress): MongoClientOptions {
     ...(authMechanism && { authMechanism }),
     ...(user !== undefined && source !== undefined && { authSource: source }),
     ...(address.replicaSet && { replicaSet: address.replicaSet }),
-    directConnection: address.direct,
-    loadBalanced: address.loadBalanced,
+    ...(!address.srv && { directConnection: address.direct }),
     readPreference: address.readPreference,
     tls: address.tls,
     ...(address.tls && address.ca !== undefined && { ca: address.ca }),
@@ -151,15 +156,8 @@ async function factsOf(db: Db): Promise<ServerFacts> {
   return {
     version: [major, minor, patch],
     wire: Number(hello.maxWireVersion ?? 0),
-    ...(typeof hello.setName === 'string'
-      ? {
-          set: {
-            name: hello.setName,
-            members: [...((hello.hosts as string[] | undefined) ?? [])].sort(),
-            id: await setId(admin),
-          },
-        }
-      : {}),
+    ...(typeof hello.setName === 'string' && { set: { name: hello.setName, members: membersOf(hello) } }),
+    ...(hello.topologyVersion && { process: String(hello.topologyVersion.processId) }),
     mongos: hello.msg === 'isdbgrid',
     writable: Boolean(hello.isWritablePrimary ?? hello.ismaster),
     now: hello.localTime instanceof Date ? hello.localTime.getTime() : Date.now(),
@@ -177,12 +175,4 @@ async function helloOf(admin: Db): Promise<Document> {
   }
 }
 
-/** The id a replica set got when it was initiated; a login without `clusterMonitor` may not ask. */
-async function setId(admin: Db): Promise<string | undefined> {
-  try {
-    const { config } = await admin.command({ replSetGetConfig: 1 });
-    return config?.settings?.replicaSetId?.toString();
-  } catch {
-    return undefined;
-  }
-}
+const membersOf = ({ hosts = [], passives = [] }: Document): string[] => [...hosts, ...passives].sort();
