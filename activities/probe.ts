@@ -9,6 +9,7 @@ import type { JobDocument, TargetUse } from '../mapping/document.ts';
 import type { ProbeArgs } from '../workflows/messages.ts';
 import type { Deps } from './deps.ts';
 import { ours, storedFailure } from './failures.ts';
+import { parseName } from './plan/expand.ts';
 import { planRun } from './plan/index.ts';
 
 /** Looks at a server and writes what it saw, or why it could not, into the probe's row. */
@@ -35,14 +36,26 @@ async function look(deps: Deps, request: ProbeRequest): Promise<ProbeAnswer> {
       return { kind: 'tables', tables: await source.tables() };
     }
     case 'columns': {
-      await using source = await openers.openSource(
-        await effectiveEndpoint(db, sealer, { kind: 'source', id: request.sourceId }),
-      );
-      const { extras: _extras, ...table } = await source.describe({ schema: request.schema, name: request.table });
+      const from = await effectiveEndpoint(db, sealer, { kind: 'source', id: request.sourceId });
+      await using source = await openers.openSource(from);
+      const { extras: _extras, ...table } = await describe(source, from, request);
       return { kind: 'columns', table };
     }
     case 'plan':
       return { kind: 'plan', plan: await planOnly(deps, request) };
+  }
+}
+
+/** Documents are shown with the types of their fields, nested ones too where their names leave room for that. */
+async function describe(source: Source, from: Effective, { schema, table }: { schema: string; table: string }) {
+  if (!source.documents) return await source.describe({ schema, name: table });
+  const naming = { defaultSchema: sourceSchema(from) ?? '', dotted: true };
+  const name = parseName(schema ? `${schema}.${table}` : table, naming);
+  try {
+    return await source.describe(name, { as: 'flatten', casts: {} });
+  } catch (error) {
+    if (ours(error).code !== 'NAME_COLLISION') throw error;
+    return await source.describe(name, { as: 'fields', casts: {} });
   }
 }
 

@@ -8,12 +8,13 @@ import {
   updateConnection,
 } from '../db/connections.ts';
 import { GodwitError } from '../errors.ts';
+import { typeNamed } from '../mapping/endpoints.ts';
 import { audited } from './actor.ts';
 import type { ApiDeps } from './deps.ts';
 import { probe } from './probe.ts';
 import { router, strict } from './problem.ts';
 import * as s from './schemas.ts';
-import { readSettings } from './settings.ts';
+import { readSettings, systemType } from './settings.ts';
 
 export const settingsBody = z
   .record(z.string(), z.unknown())
@@ -55,7 +56,7 @@ const create = createRoute({
   path: '/',
   tags,
   operationId: 'createConnection',
-  request: { query: s.empty, body: s.body(strict({ name: s.nameBody, type: z.string(), settings: settingsBody })) },
+  request: { query: s.empty, body: s.body(strict({ name: s.nameBody, type: systemType, settings: settingsBody })) },
   responses: { 201: one },
 });
 const get = createRoute({
@@ -107,8 +108,8 @@ export const connectionRoutes = (deps: ApiDeps) => {
       return c.json({ items: items.map(view), ...(next ? { next } : {}) }, 200);
     })
     .openapi(create, async (c) => {
-      const { name, type, settings: given } = c.req.valid('json');
-      const { settings, secrets } = readSettings(given, { type, kind: 'connection', partial: true });
+      const { name, type: word, settings: given } = c.req.valid('json');
+      const { type, settings, secrets } = readSettings(given, { type: word, kind: 'connection', partial: true });
       const made = await createConnection(db, deps.sealer, { name, type, settings, secrets });
       await audited(deps, c, { action: 'create', object: `connection/${name}` });
       return c.json(view(made), 201);
@@ -141,7 +142,7 @@ type Wanted = { readonly name?: string; readonly type?: string; readonly setting
 /** A PUT as a change of the row. The type stays: another system is another thing. */
 export function readChange(wanted: Wanted, type: string, kind: 'connection' | 'source' | 'target') {
   const { name, settings: given } = wanted;
-  if (wanted.type !== undefined && wanted.type !== type) {
+  if (wanted.type !== undefined && typeNamed(wanted.type) !== type) {
     throw new GodwitError('CONFLICT', `It is of type ${type}, which cannot change; make another ${kind}.`);
   }
   const split = given && readSettings(given, { type, kind, partial: true });

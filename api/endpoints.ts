@@ -18,7 +18,7 @@ import type { ApiDeps } from './deps.ts';
 import { probe } from './probe.ts';
 import { router, strict } from './problem.ts';
 import * as s from './schemas.ts';
-import { defaultsOf, readSettings } from './settings.ts';
+import { defaultsOf, readSettings, systemType, typeWords } from './settings.ts';
 
 const view = (row: EndpointRow) => ({
   name: row.name,
@@ -86,7 +86,7 @@ function routesOf(kind: EndpointKind) {
         body: s.body(
           strict({
             name: s.nameBody,
-            type: z.string().optional().describe("Default: the connection's"),
+            type: systemType.optional().describe(`${typeWords}. Default: the connection's`),
             connection: connection.optional(),
             settings: settingsBody.default({}),
           }),
@@ -161,9 +161,13 @@ export const endpointRoutes = (kind: EndpointKind, deps: ApiDeps) => {
     })
     .openapi(create, async (c) => {
       const { name, connection, settings: given, ...wanted } = c.req.valid('json');
-      const type = wanted.type ?? (connection && (await getConnection(db, connection)).type);
-      if (!type) throw new GodwitError('SETTINGS_INVALID', `type: is required, or a connection that has one.`);
-      const { settings, secrets } = readSettings(given, { type, kind, partial: connection !== undefined });
+      const word = wanted.type ?? (connection && (await getConnection(db, connection)).type);
+      if (!word) throw new GodwitError('SETTINGS_INVALID', `type: is required, or a connection that has one.`);
+      const { type, settings, secrets } = readSettings(given, {
+        type: word,
+        kind,
+        partial: connection !== undefined,
+      });
       const draft = { name, type, settings, secrets, ...(connection ? { connection } : {}) };
       await createEndpoint(db, deps.sealer, { kind, draft });
       await audited(deps, c, { action: 'create', object: `${kind}/${name}` });

@@ -1,5 +1,6 @@
+import { z } from '@hono/zod-openapi';
 import { GodwitError } from '../errors.ts';
-import { type SystemType, sourceTypes, splitSecrets, systems } from '../mapping/endpoints.ts';
+import { type SystemType, sourceTypes, splitSecrets, systems, typeNamed } from '../mapping/endpoints.ts';
 import { didYouMean, pathText } from '../mapping/problems.ts';
 
 export type Given = Readonly<Record<string, unknown>>;
@@ -11,6 +12,10 @@ export type Split = {
   readonly removed: readonly string[];
 };
 
+/** For the OpenAPI document. */
+export const typeWords = Object.keys(systems).join(', ');
+export const systemType = z.string().describe(typeWords);
+
 const isType = (type: string): type is SystemType => type in systems;
 
 /**
@@ -20,11 +25,12 @@ const isType = (type: string): type is SystemType => type in systems;
 export function readSettings(
   given: Given,
   {
-    type,
+    type: word,
     kind,
     partial,
   }: { readonly type: string; readonly kind: 'connection' | 'source' | 'target'; readonly partial: boolean },
 ): Split {
+  const type = String(typeNamed(word));
   const known: readonly string[] = kind === 'source' ? sourceTypes : Object.keys(systems);
   if (!isType(type) || !known.includes(type)) {
     const problem = { path: 'type', message: `"${type}" is no type of a ${kind}${didYouMean(type, known)}` };

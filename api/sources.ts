@@ -12,7 +12,7 @@ const tableName = z.object({ schema: z.string(), name: z.string() });
 const tableSummary = z
   .object({
     name: tableName,
-    kind: z.string(),
+    kind: z.string().describe('`table`, `view`, `collection` …'),
     rows: z.number().describe('An estimate; -1 when unknown'),
     bytes: z.number(),
     readable: z.boolean(),
@@ -44,7 +44,8 @@ const columns = createRoute({
   path: '/{name}/tables/{table}',
   tags,
   operationId: 'getSourceTable',
-  summary: '`schema.table`, URL-encoded; without a schema, the one of that name in the default schema',
+  summary:
+    '`schema.table`, URL-encoded; without a schema, the one of that name in the default schema. Of a collection: the fields and types that a sample of its documents has',
   request: { params: strict({ name: z.string().min(1).max(200), table: z.string().min(1).max(200) }), query: s.empty },
   responses: { 200: s.json(describedTable, 'The table with its columns') },
 });

@@ -8,6 +8,7 @@ import { asGodwitError, GodwitError } from '../errors.ts';
 import type { Context } from './context.ts';
 import { exits } from './exit.ts';
 import { makeOutput, type OutputFormat, showError } from './output.ts';
+import { systemList } from './systems.ts';
 
 type Verb = (context: Context, ...args: string[]) => Promise<number | undefined>;
 
@@ -82,7 +83,7 @@ export function program(run: (load: () => Promise<Verb>, args: unknown[]) => Pro
       load('add'),
       addExamples[kind],
     )
-      .option('-t, --type <type>', 'pgsql, s3 or files')
+      .option('-t, --type <type>', systemList)
       .option('--replace', 'change it when it exists');
     if (kind !== 'connection') add.option('-c, --connection <name>', 'inherit from this connection');
     verb(group, 'list', `list all ${kind}s`, load('list'));
@@ -90,10 +91,13 @@ export function program(run: (load: () => Promise<Verb>, args: unknown[]) => Pro
     verb(group, 'test <name>', 'named checks: what works, what does not, and what to do', load('test'));
     verb(group, 'remove <name>', 'remove it; refused while something uses it', load('remove'));
   }
-  verb(godwit, 'tables <source>', "list a source's tables", async () => (await import('./verbs/tables.ts')).tables, [
-    'godwit tables shop-db',
-    'godwit tables shop-db public.orders',
-  ]).argument('[table]', 'show the columns of this table');
+  verb(
+    godwit,
+    'tables <source>',
+    "list a source's tables or collections",
+    async () => (await import('./verbs/tables.ts')).tables,
+    ['godwit tables shop-db', 'godwit tables shop-db public.orders', 'godwit tables crm customers'],
+  ).argument('[table]', 'show the columns of this table');
 
   godwit.commandsGroup('Jobs and runs (RUN is job/number, an id, or a job = its latest run):');
   verb(godwit, 'apply <file>', 'store a mapping as a job', async () => (await import('./verbs/jobs.ts')).apply, [
@@ -185,10 +189,13 @@ const actions = {
 const addExamples = {
   connection: [
     'godwit connection add main -t pgsql url=db.example.org:5432 username=godwit password=env:MAIN_PASSWORD',
+    'godwit connection add cluster -t mongo url=mongodb://godwit@a.example.org,b.example.org/?replicaSet=rs0 password=env:MONGO_PASSWORD',
   ],
   source: [
     'godwit source add shop-db -c main db_name=shop',
     'godwit source add shop-db -t pgsql url=postgresql://user@host/shop password=env:SHOP_PASSWORD',
+    'godwit source add shop-db -t mysql url=host:3306/shop username=reader password=env:SHOP_PASSWORD',
+    'godwit source add crm -c cluster db_name=crm',
   ],
   target: [
     'godwit target add lake -t s3 s3_bucket_name=lake region=eu-west-1',

@@ -240,8 +240,12 @@ function refuseDocuments(entry: Entry, { at, found, source }: DocumentKeys) {
     const why = `is for sources of documents (mongo); the columns of ${source.type} have types of their own`;
     if (entry.documents !== undefined) found.add([...at, 'documents'], why, 'key');
     if (casts.length > 0) found.add([...at, 'fields'], why, 'key');
-  } else if (casts.length > 0 && entry.documents !== undefined && entry.documents !== 'fields') {
-    found.add([...at, 'fields'], `is for \`documents: fields\`; ${entry.documents} takes the types it finds`, 'key');
+  } else if (casts.length > 0 && (entry.documents === 'json' || entry.documents === 'raw')) {
+    found.add(
+      [...at, 'fields'],
+      `is for \`documents: fields\` and flatten; ${entry.documents} keeps the document whole`,
+      'key',
+    );
   }
   if (entry.documents !== 'raw') return;
   for (const [key, idle] of [

@@ -77,7 +77,7 @@ const keys = {
     .record(name, z.enum(casts))
     .default({})
     .describe(
-      'Of documents taken as fields: what a field becomes; a value that cannot become it is int 0, all others null',
+      'Of documents taken as fields or flattened: what a field becomes; a value that cannot become it is int 0, all others null',
     ),
   columns: z.array(name).min(1).optional().describe('Only these columns'),
   exclude_columns: z.array(name).default([]).describe('All columns but these'),

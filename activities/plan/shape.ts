@@ -25,6 +25,7 @@ export function shapeOf({ entry, name, source, target, targetName }: Shaping): D
     throw refuse(`${table}: \`${key}\` is for sources of documents, and this one (${source.system}) has tables.`);
   }
   const as = entry.documents ?? (target?.documents ? 'raw' : 'fields');
+  if (as === 'json') return { as, casts: {} };
   if (as !== 'raw') return { as, casts: entry.fields ?? {} };
   if (target && !target.documents) {
     throw refuse(

@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import type { Context } from '../context.ts';
 import { usage } from '../output.ts';
+import { systemWords } from '../systems.ts';
 
 const shells = { bash, zsh, fish };
 
@@ -34,6 +35,9 @@ function cases(program: Command, line: (path: string, words: string[]) => string
 function bash(program: Command): string {
   return `_godwit() {
   local cur=\${COMP_WORDS[COMP_CWORD]} at="\${COMP_WORDS[*]:1:COMP_CWORD-1}" words=""
+  case "$at" in
+    *" add"*" -t"|*" add"*" --type") COMPREPLY=($(compgen -W "${systemWords.join(' ')}" -- "$cur")); return ;;
+  esac
   case "$at" in
     "") words="${words(program).join(' ')}" ;;
 ${cases(program, (path, list) => `    "${path}"|"${path} "*) words="${list.join(' ')}" ;;`)}

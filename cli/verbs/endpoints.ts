@@ -7,6 +7,7 @@ import type { Context } from '../context.ts';
 import { exits } from '../exit.ts';
 import { type Output, paintOf, table, usage } from '../output.ts';
 import { reach } from '../reach.ts';
+import { systemList, systemWords } from '../systems.ts';
 import type { CheckView } from '../views.ts';
 
 export type Kind = 'connection' | 'source' | 'target';
@@ -29,9 +30,8 @@ export async function add(
   ...pairs: string[]
 ): Promise<undefined> {
   const settings = Object.fromEntries(pairs.map(setting));
-  const { type, connection } = options as { type?: string; connection?: string };
-  if (type === undefined && connection === undefined)
-    throw usage(`Say what it is: --type pgsql, s3 or files${kind === 'connection' ? '' : ', or --connection NAME'}.`);
+  const { connection } = options as { connection?: string };
+  const type = (options as { type?: string }).type ?? (connection === undefined ? await askType(kind) : undefined);
   await using reached = await reach({ config, out });
   const { client } = reached;
   const body = { name, ...(type ? { type } : {}), ...(connection ? { connection } : {}), settings };
@@ -41,6 +41,19 @@ export async function add(
     : await client.post<EndpointView>(at(kind), body);
   out.text(`${before ? 'Changed' : 'Added'} ${kind} ${saved.name}. Try it: godwit ${kind} test ${saved.name}`);
   out.json({ kind, ...saved });
+}
+
+async function askType(kind: Kind): Promise<string> {
+  if (!process.stdin.isTTY || !process.stdout.isTTY)
+    throw usage(`Say what it is: --type ${systemList}${kind === 'connection' ? '' : ', or --connection NAME'}.`);
+  const { isCancel, select } = await import('@clack/prompts');
+  const words = kind === 'source' ? systemWords.filter((word) => word !== 's3' && word !== 'files') : systemWords;
+  const answer = await select({
+    message: `What is this ${kind}?`,
+    options: words.map((value) => ({ value, label: value })),
+  });
+  if (isCancel(answer)) throw new GodwitError('CANCELED', 'Nothing was saved.');
+  return answer;
 }
 
 async function existing(client: Client, kind: Kind, name: string): Promise<EndpointView | undefined> {

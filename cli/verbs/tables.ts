@@ -20,7 +20,9 @@ export async function tables({ config, out }: Context, source = '', name?: strin
     bytes(one.bytes),
     one.readable ? '' : 'no privilege to read',
   ]);
-  for (const line of aligned(rows, ['TABLE', 'KIND', 'ROWS', 'SIZE', ''])) out.text(line);
+  // The source's own word.
+  const what = all.length > 0 && all.every(({ kind }) => kind === 'collection') ? 'COLLECTION' : 'TABLE';
+  for (const line of aligned(rows, [what, 'KIND', 'ROWS', 'SIZE', ''])) out.text(line);
 }
 
 function columns(one: Table, out: Context['out']): undefined {

@@ -7,6 +7,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, describe, expect, it } from 'vitest';
+import { systemWords } from '../../cli/systems.ts';
+import { systems } from '../../mapping/endpoints.ts';
 import { environment, godwit, jsonLines, newHome } from './godwit.ts';
 
 const home = newHome();
@@ -125,6 +127,13 @@ export default () => ({
     const { stdout } = await promisify(execFile)('bash', ['-c', script]);
     expect(stdout.split('\n').slice(0, 2)).toEqual(['add', 'run runs']);
     expect((await godwit(['completion', 'fish'], env)).out).toContain('complete -c godwit');
+  });
+
+  it('completes the systems that there are', async () => {
+    const { out } = await godwit(['completion', 'bash'], env);
+    const script = `${out}\nCOMP_WORDS=(godwit source add x -t my); COMP_CWORD=5; _godwit; echo "\${COMPREPLY[@]}"`;
+    expect((await promisify(execFile)('bash', ['-c', script])).stdout.trim()).toBe('mysql');
+    expect([...systemWords].sort()).toEqual(Object.keys(systems).sort());
   });
 
   it('gives a JSON Schema of the mapping', async () => {

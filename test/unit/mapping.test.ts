@@ -371,9 +371,9 @@ tables:
     ['fields of a table', mapping({}, { fields: { a: 'int' } }), /tables\[0\]\.fields: is for sources of documents/],
     ['documents of a table', mapping({}, { documents: 'json' }), /tables\[0\]\.documents: is for sources of documents/],
     [
-      'casts of documents that are not taken as fields',
-      collections({ documents: 'flatten', fields: { a: 'int' } }),
-      /collections\[0\]\.fields: is for `documents: fields`; flatten takes the types it finds/,
+      'casts of documents that stay whole',
+      collections({ documents: 'json', fields: { a: 'int' } }),
+      /collections\[0\]\.fields: is for `documents: fields` and flatten; json keeps the document whole/,
     ],
     [
       'columns of raw documents',
