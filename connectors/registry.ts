@@ -38,6 +38,15 @@ export const registry = {
     source: () => import('./postgres/source.ts'),
     target: () => import('./postgres/target.ts'),
   },
+  mongo: {
+    system: 'mongodb',
+    title: 'MongoDB',
+    settings: async () => {
+      const { settingsSchema, secretKeys, parseSettings, normalise } = await import('./mongodb/settings.ts');
+      return { schema: settingsSchema, secretKeys, normalise: (settings) => normalise(parseSettings(settings)) };
+    },
+    source: () => import('./mongodb/source.ts'),
+  },
   files: {
     system: 'files',
     title: 'Files in a folder',
