@@ -2,25 +2,37 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { DuckDBInstance } from '@duckdb/node-api';
-import { readByPyarrow } from '../conformance/files-pyarrow.ts';
+import { readAllByPyarrow } from '../conformance/files-pyarrow.ts';
 import type { Contents } from './contents.ts';
 import { float, type Meaning, moment, number, plain, plainNumber, text } from './meaning.ts';
 
-/** Where each table lies below a folder: the names of folders have the characters escaped that file systems lack. */
-export async function tableFolders(path: string): Promise<Map<string, string>> {
-  const names = await readdir(path);
-  return new Map(names.map((name) => [decodeURIComponent(name), join(path, name)]));
-}
-
-/** The folder of one table. The date of the run, which is the target's own column, is left out. */
-export async function readParquet(folder: string): Promise<Contents> {
-  const table = await readByPyarrow(folder, 'dataset');
-  const names = Object.keys(table.types).filter((name) => name !== 'migration_snapshot_date');
-  const columns = new Map(names.map((name) => [name, table.types[name] ?? '']));
-  const rows = table.rows.map(
-    (row) => new Map(names.map((name) => [name, meaning(columns.get(name) ?? '', row[name])])),
+/**
+ * The tables below a folder, by name: the names of folders have the characters escaped that file systems lack. The date of
+ * the run, which is the target's own column, is left out.
+ */
+export async function readParquet(path: string): Promise<Map<string, Contents>> {
+  const folders = await readdir(path);
+  const tables = await readAllByPyarrow(
+    folders.map((folder) => join(path, folder)),
+    'dataset',
   );
-  return { columns, rows };
+  const read = new Map<string, Contents>();
+  for (const [at, { types, rows }] of tables.entries()) {
+    const folder = folders[at] ?? '';
+    const names = Object.keys(types).filter((name) => name !== 'migration_snapshot_date');
+    const contents: Contents = {
+      columns: new Map(names.map((name) => [name, types[name] ?? ''])),
+      rows: rows.map((row) => new Map(names.map((name) => [name, meaning(types[name] ?? '', row[name])]))),
+    };
+    const second = await readByDuckDb(join(path, folder));
+    for (const [name, values] of sortedTexts(contents)) {
+      if (JSON.stringify(second.get(name)) !== JSON.stringify(values)) {
+        throw new Error(`pyarrow and DuckDB read ${folder}, ${name} differently`);
+      }
+    }
+    read.set(decodeURIComponent(folder), contents);
+  }
+  return read;
 }
 
 /** pyarrow's values as the script prints them: a word for the type where JSON would lose it. */
@@ -40,7 +52,7 @@ function meaning(type: string, value: unknown): Meaning {
 }
 
 /** What DuckDB says of the same files: per column the number of values and, of plain ones, the values themselves, sorted. */
-export async function readParquetByDuckDb(folder: string): Promise<Map<string, string[]>> {
+async function readByDuckDb(folder: string): Promise<Map<string, string[]>> {
   const instance = await DuckDBInstance.create(':memory:', { threads: '1' });
   const connection = await instance.connect();
   try {
@@ -83,7 +95,7 @@ function duckText(type: string, value: unknown): string {
 const spelled = (said: string): string => (said === 'nan' ? 'NaN' : said.replace('inf', 'Infinity'));
 
 /** The same form of pyarrow's answer, for comparing the two. */
-export const sortedTexts = (contents: Contents): Map<string, string[]> =>
+const sortedTexts = (contents: Contents): Map<string, string[]> =>
   new Map(
     [...contents.columns.keys()].map((name) => [name, contents.rows.map((row) => plain(row.get(name) ?? null)).sort()]),
   );

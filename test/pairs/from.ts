@@ -6,27 +6,33 @@ import { missing } from '../servers/shared.ts';
 import { install } from '../workflow/installation.ts';
 import { differences } from './contents.ts';
 import { move } from './run.ts';
-import { type Source, type SourceWord, servers, sources, type TargetWord, targets } from './sides.ts';
+import { type Source, type SourceWord, servers, type TargetWord, targets } from './sides.ts';
 
 const all: readonly TargetWord[] = ['pgsql', 'mysql', 'mariadb', 'mongo', 'files'];
-const words = all.filter((word) => word in registry);
+const words = all.filter((word) => 'target' in ((registry as Partial<Record<TargetWord, object>>)[word] ?? {}));
 const absent = async (word: TargetWord): Promise<boolean> => {
   for (const server of servers[word]) if (await missing(server)) return true;
   return word === 'files' && noPyarrow();
 };
 
-export async function fromSource(word: SourceWord): Promise<void> {
+export async function fromSource(
+  what: string,
+  word: SourceWord,
+  open: () => Promise<Source>,
+  skip = false,
+): Promise<void> {
   const skipped = new Map<TargetWord, boolean>();
   for (const to of words) skipped.set(to, await absent(to));
-  const noSource = (await absent(word)) || (await missing('postgres')) || (await missing('temporal'));
+  const noSource = skip || (await absent(word)) || (await missing('postgres')) || (await missing('temporal'));
 
-  if (!(word in registry)) return void test.skip(`every type from ${word}`, () => {});
-  describe.skipIf(noSource)(`every type from ${word}`, () => {
+  if (!('source' in ((registry as Partial<Record<SourceWord, object>>)[word] ?? {})))
+    return void test.skip(`${what} from ${word}`, () => {});
+  describe.skipIf(noSource)(`${what} from ${word}`, () => {
     const stack = new AsyncDisposableStack();
     let source: Source;
     let godwit: Awaited<ReturnType<typeof install>>;
     beforeAll(async () => {
-      source = stack.use(await (sources[word] as () => Promise<Source>)());
+      source = stack.use(await open());
       godwit = stack.use(await install());
       stack.use(await godwit.work());
     });

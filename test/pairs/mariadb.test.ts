@@ -1,3 +1,6 @@
+import { dataSets, noDatasets } from './datasets.ts';
 import { fromSource } from './from.ts';
+import { everyTypes } from './sides.ts';
 
-await fromSource('mariadb');
+await fromSource('every type', 'mariadb', everyTypes.mariadb);
+await fromSource('the data set', 'mariadb', dataSets.mariadb, noDatasets());

@@ -1,3 +1,6 @@
+import { dataSets, noDatasets } from './datasets.ts';
 import { fromSource } from './from.ts';
+import { everyTypes } from './sides.ts';
 
-await fromSource('mysql');
+await fromSource('every type', 'mysql', everyTypes.mysql);
+await fromSource('the data set', 'mysql', dataSets.mysql, noDatasets());

@@ -1,3 +1,6 @@
+import { dataSets, noDatasets } from './datasets.ts';
 import { fromSource } from './from.ts';
+import { everyTypes } from './sides.ts';
 
-await fromSource('pgsql');
+await fromSource('every type', 'pgsql', everyTypes.pgsql);
+await fromSource('the data set', 'pgsql', dataSets.pgsql, noDatasets());

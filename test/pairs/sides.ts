@@ -6,10 +6,16 @@ import type { MysqlKind } from '../../servers/mysql.ts';
 import { everyType, everyTypeTables } from '../conformance/every-type.ts';
 import { fillEveryType, mongodbEveryType } from '../conformance/mongodb-every-type.ts';
 import { mysqlEveryType, mysqlEveryTypeTables, mysqlOddDates } from '../conformance/mysql-every-type.ts';
-import { createDatabase, createMongoDatabase, createMysqlDatabase, type ServerName } from '../servers/shared.ts';
+import {
+  createDatabase,
+  createMongoDatabase,
+  createMysqlDatabase,
+  type ServerName,
+  type TestDatabase,
+} from '../servers/shared.ts';
 import { query } from '../workflow/installation.ts';
 import type { Comparison, Contents } from './contents.ts';
-import { readParquet, readParquetByDuckDb, sortedTexts, tableFolders } from './files.ts';
+import { readParquet } from './files.ts';
 import { mongodbCannot, mysqlCannot, parquetCannot, postgresCannot } from './holds.ts';
 import type { Meaning } from './meaning.ts';
 import { flattened, readMongodb } from './mongodb.ts';
@@ -20,7 +26,6 @@ export type SourceWord = 'pgsql' | MysqlKind | 'mongo';
 export type TargetWord = SourceWord | 'files';
 
 export type Source = AsyncDisposable & {
-  readonly word: SourceWord;
   /** With `source_type`. */
   readonly settings: object;
   /** The entry of `tables` that takes everything. */
@@ -40,7 +45,6 @@ export type Target = AsyncDisposable & {
   readonly find?: (key: readonly string[]) => NonNullable<Comparison['find']>;
 };
 
-const first = (columns: readonly string[]): readonly string[] => columns.slice(0, 1);
 const takesNull = { mode: 'replace', on_misfit: 'null' };
 
 export const servers: Readonly<Record<TargetWord, readonly ServerName[]>> = {
@@ -51,69 +55,67 @@ export const servers: Readonly<Record<TargetWord, readonly ServerName[]>> = {
   files: [],
 };
 
-export const sources: Readonly<Record<SourceWord, () => Promise<Source>>> = {
+/** What is read and how; which tables and what their keys are is said by whoever filled it. */
+type Filled = Omit<Source, 'tables' | 'keyOf'>;
+
+export const postgresSource = (database: TestDatabase, schema: string): Filled => ({
+  settings: { source_type: 'pgsql', url: database.url },
+  entry: () => ({ table_name: `${schema}.*`, ...takesNull }),
+  read: (table) => readPostgres(database.url, schema, table),
+  [Symbol.asyncDispose]: database.drop,
+});
+
+export const mysqlSource = (kind: MysqlKind, database: TestDatabase): Filled => ({
+  settings: { source_type: kind, url: database.url },
+  entry: () => ({ table_name: `${database.name}.*`, ...takesNull }),
+  read: (table) => readMysql(database.url, database.name, table),
+  [Symbol.asyncDispose]: database.drop,
+});
+
+export const mongodbSource = (database: TestDatabase): Filled => ({
+  settings: { source_type: 'mongo', url: database.url, db_name: database.name },
+  entry: (to) => ({ table_name: '*', ...takesNull, ...(to === 'mongo' ? {} : { documents: 'flatten' }) }),
+  read: (table) => readMongodb(database.url, database.name, table),
+  shaped: (contents, to, there) =>
+    to === 'mongo'
+      ? contents
+      : flattened(contents, there.columns.keys(), (path) => {
+          throw new Error(`no column holds ${path}`);
+        }),
+  [Symbol.asyncDispose]: database.drop,
+});
+
+const keys: Readonly<Record<string, readonly string[]>> = {
+  no_key: [],
+  composite_key: ['region', 'day', 'n'],
+  events: ['id', 'at'],
+};
+const keyOf = (table: string, columns: readonly string[]): readonly string[] => keys[table] ?? columns.slice(0, 1);
+
+/** Every type of the system, at its edges. */
+export const everyTypes: Readonly<Record<SourceWord, () => Promise<Source>>> = {
   async pgsql() {
     const database = await createDatabase();
     const [row] = await query<{ v: string }>(database.url, "SELECT current_setting('server_version_num') AS v");
     await query(database.url, everyType(Math.floor(Number(row?.v) / 10_000)));
-    const keys: Readonly<Record<string, readonly string[]>> = {
-      no_key: [],
-      composite_key: ['region', 'day', 'n'],
-      events: ['id', 'at'],
-    };
-    return {
-      word: 'pgsql',
-      settings: { source_type: 'pgsql', url: database.url },
-      entry: () => ({ table_name: 'nasty.*', ...takesNull }),
-      tables: everyTypeTables,
-      keyOf: (table, columns) => keys[table] ?? first(columns),
-      read: (table) => readPostgres(database.url, 'nasty', table),
-      [Symbol.asyncDispose]: database.drop,
-    };
+    return { ...postgresSource(database, 'nasty'), tables: everyTypeTables, keyOf };
   },
-  mysql: () => mysqlSource('mysql'),
-  mariadb: () => mysqlSource('mariadb'),
+  mysql: () => everyTypeOf('mysql'),
+  mariadb: () => everyTypeOf('mariadb'),
   async mongo() {
     const database = await createMongoDatabase();
     await using client = new MongoClient(database.url);
     await fillEveryType(client.db());
-    return {
-      word: 'mongo',
-      settings: { source_type: 'mongo', url: database.url, db_name: database.name },
-      entry: (to) => ({ table_name: '*', ...takesNull, ...(to === 'mongo' ? {} : { documents: 'flatten' }) }),
-      tables: [...Object.keys(mongodbEveryType), 'empty'],
-      keyOf: () => ['_id'],
-      read: (table) => readMongodb(database.url, database.name, table),
-      shaped: (contents, to, there) =>
-        to === 'mongo'
-          ? contents
-          : flattened(contents, there.columns.keys(), (path) => {
-              throw new Error(`no column holds ${path}`);
-            }),
-      [Symbol.asyncDispose]: database.drop,
-    };
+    return { ...mongodbSource(database), tables: [...Object.keys(mongodbEveryType), 'empty'], keyOf: () => ['_id'] };
   },
 };
 
-async function mysqlSource(kind: MysqlKind): Promise<Source> {
+async function everyTypeOf(kind: MysqlKind): Promise<Source> {
   const database = await createMysqlDatabase(kind);
   const connection = await mysql.createConnection(database.url);
   for (const statement of mysqlEveryType(kind)) await connection.query(statement);
   await connection.end();
-  const keys: Readonly<Record<string, readonly string[]>> = {
-    no_key: [],
-    composite_key: ['region', 'day', 'n'],
-    events: ['id', 'at'],
-  };
-  return {
-    word: kind,
-    settings: { source_type: kind, url: database.url },
-    entry: () => ({ table_name: `${database.name}.*`, ...takesNull }),
-    tables: [...mysqlEveryTypeTables, mysqlOddDates],
-    keyOf: (table, columns) => keys[table] ?? first(columns),
-    read: (table) => readMysql(database.url, database.name, table),
-    [Symbol.asyncDispose]: database.drop,
-  };
+  return { ...mysqlSource(kind, database), tables: [...mysqlEveryTypeTables, mysqlOddDates], keyOf };
 }
 
 export const targets: Readonly<Record<TargetWord, (home: string) => Promise<Target>>> = {
@@ -141,18 +143,13 @@ export const targets: Readonly<Record<TargetWord, (home: string) => Promise<Targ
   },
   async files(home) {
     const path = join(home, 'lake', crypto.randomUUID());
+    let read: Promise<Map<string, Contents>> | undefined;
     return {
       settings: { destination_type: 'files', path, format: 'parquet', schema: 'copy' },
       async read(table) {
-        const folder = (await tableFolders(join(path, 'copy'))).get(table) ?? `no folder for ${table}`;
-        const contents = await readParquet(folder);
-        const second = await readParquetByDuckDb(folder);
-        const texts = sortedTexts(contents);
-        for (const [name, values] of second) {
-          if (JSON.stringify(values) !== JSON.stringify(texts.get(name))) {
-            throw new Error(`pyarrow and DuckDB read ${table}.${name} differently`);
-          }
-        }
+        read ??= readParquet(join(path, 'copy'));
+        const contents = (await read).get(table);
+        if (!contents) throw new Error(`no folder for ${table}`);
         return contents;
       },
       cannotHold: parquetCannot,
