@@ -33,6 +33,8 @@ export function meaningOf(value: unknown): Meaning {
   if (value === null || value === undefined) return null;
   if (typeof value === 'boolean') return { is: 'bool', value };
   if (typeof value === 'string') return text(value);
+  const standing = special(value as object); // first: a timestamp is a Long to JavaScript
+  if (standing) return standing;
   if (value instanceof Int32 || value instanceof Long || value instanceof Decimal128) return number(value.toString());
   if (value instanceof Double) return float(value.value);
   if (value instanceof Date) return moment('instant', instantText(value));
@@ -43,10 +45,7 @@ export function meaningOf(value: unknown): Meaning {
       : bytes(value.value());
   }
   if (Array.isArray(value)) return { is: 'list', value: value.map(meaningOf) };
-  return (
-    special(value as object) ??
-    document(Object.entries(value as object).map(([name, inner]) => [name, meaningOf(inner)] as const))
-  );
+  return document(Object.entries(value as object).map(([name, inner]) => [name, meaningOf(inner)] as const));
 }
 
 /** What no other system knows stands as extended JSON writes it. */
@@ -77,8 +76,8 @@ function special(value: object): Meaning | undefined {
 }
 
 /**
- * The documents as the columns of that table would have them: nested fields under their names joined by `_`. A leaf that
- * no column stands for is told by `lost`.
+ * The documents as the columns of that table would have them: nested fields under their names joined by `_`, fields of
+ * several types as JSON. A leaf that no column stands for is told by `lost`.
  */
 export function flattened(source: Contents, columns: Iterable<string>, lost: (path: string) => void): Contents {
   const names = [...columns];
@@ -95,8 +94,19 @@ export function flattened(source: Contents, columns: Iterable<string>, lost: (pa
     return new Map(names.map((name) => [name, find(row, name)]));
   });
   for (const path of missing) lost(path);
+  for (const name of names) {
+    const kinds = new Set(rows.map((row) => kindOf(row.get(name) ?? null)).filter((kind) => kind !== 'none'));
+    if (kinds.size < 2) continue;
+    for (const row of rows) {
+      const value = row.get(name) ?? null;
+      if (value !== null) row.set(name, { is: 'json', value });
+    }
+  }
   return { columns: new Map(names.map((name) => [name, ''])), rows };
 }
+
+/** Values of one kind share a column; of several they stand there as JSON. */
+const kindOf = (value: Meaning): string => (value === null ? 'none' : value.is === 'float' ? 'number' : value.is);
 
 function find(fields: ReadonlyMap<string, Meaning>, name: string): Meaning {
   if (fields.has(name)) return fields.get(name) ?? null;

@@ -106,7 +106,11 @@ export const everyTypes: Readonly<Record<SourceWord, () => Promise<Source>>> = {
     const database = await createMongoDatabase();
     await using client = new MongoClient(database.url);
     await fillEveryType(client.db());
-    return { ...mongodbSource(database), tables: [...Object.keys(mongodbEveryType), 'empty'], keyOf: () => ['_id'] };
+    return {
+      ...mongodbSource(database),
+      tables: [...Object.keys(mongodbEveryType), 'empty'],
+      keyOf: (table) => (table === 'ids' ? ['v'] : ['_id']),
+    };
   },
 };
 
