@@ -8,12 +8,19 @@ import { differences } from './contents.ts';
 import { move } from './run.ts';
 import { type Source, type SourceWord, servers, type TargetWord, targets } from './sides.ts';
 
-const all: readonly TargetWord[] = ['pgsql', 'mysql', 'mariadb', 'mongo', 'files'];
-const words = all.filter((word) => 'target' in ((registry as Partial<Record<TargetWord, object>>)[word] ?? {}));
+const all: readonly TargetWord[] = ['pgsql', 'mysql', 'mariadb', 'mongo', 'files', 's3'];
+const entries: Partial<Record<TargetWord, object>> = registry;
 const absent = async (word: TargetWord): Promise<boolean> => {
   for (const server of servers[word]) if (await missing(server)) return true;
-  return word === 'files' && noPyarrow();
+  return (word === 'files' || word === 's3') && noPyarrow();
 };
+
+/** The targets there are; true for those whose server is missing here. */
+export async function targetsToSkip(words: readonly TargetWord[] = all): Promise<Map<TargetWord, boolean>> {
+  const skip = new Map<TargetWord, boolean>();
+  for (const word of words) if ('target' in (entries[word] ?? {})) skip.set(word, await absent(word));
+  return skip;
+}
 
 export async function fromSource(
   what: string,
@@ -21,8 +28,7 @@ export async function fromSource(
   open: () => Promise<Source>,
   skip = false,
 ): Promise<void> {
-  const skipped = new Map<TargetWord, boolean>();
-  for (const to of words) skipped.set(to, await absent(to));
+  const targetsHere = await targetsToSkip();
   const noSource = skip || (await absent(word)) || (await missing('postgres')) || (await missing('temporal'));
 
   if (!('source' in ((registry as Partial<Record<SourceWord, object>>)[word] ?? {})))
@@ -38,8 +44,8 @@ export async function fromSource(
     });
     afterAll(() => stack.disposeAsync());
 
-    for (const to of words) {
-      test.skipIf(skipped.get(to))(`to ${to}`, async () => {
+    for (const [to, skipped] of targetsHere) {
+      test.skipIf(skipped)(`to ${to}`, async () => {
         await using target = await targets[to](godwit.home);
         await move(godwit, {
           name: `${word}-${to}`,

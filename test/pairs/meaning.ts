@@ -17,8 +17,8 @@ export type Meaning =
   | { readonly is: 'date' | 'time' | 'local' | 'instant'; readonly value: string }
   | { readonly is: 'list'; readonly value: readonly Meaning[] }
   | { readonly is: 'document'; readonly value: ReadonlyMap<string, Meaning> }
-  /** JSON as a value of its own: its null is not the database's. */
-  | { readonly is: 'json'; readonly value: Meaning };
+  /** JSON as a value of its own: its null is not the database's. `written`: its text. */
+  | { readonly is: 'json'; readonly value: Meaning; readonly written?: string };
 
 type Some = Exclude<Meaning, null>;
 export type Kind = Some['is'];
@@ -26,6 +26,7 @@ export type Kind = Some['is'];
 export const text = (value: string): Meaning => ({ is: 'text', value });
 export const number = (value: string): Meaning => ({ is: 'number', value: plainNumber(value) });
 export const float = (value: number, single = false): Meaning => ({ is: 'float', value, single });
+export const json = (written: string): Meaning => ({ is: 'json', value: parseJson(written), written });
 export const bytes = (value: Uint8Array): Meaning => ({ is: 'bytes', value: Buffer.from(value).toString('hex') });
 export const moment = (is: 'date' | 'time' | 'local' | 'instant', value: string): Meaning => ({
   is,

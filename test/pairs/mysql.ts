@@ -1,7 +1,7 @@
 /** MySQL and MariaDB read by their driver: the bytes of the text protocol, nothing made of them by the driver. */
 import mysql from 'mysql2/promise';
 import type { Contents } from './contents.ts';
-import { bytes, float, type Meaning, moment, number, parseJson, text } from './meaning.ts';
+import { bytes, float, json, type Meaning, moment, number, text } from './meaning.ts';
 
 type Described = { readonly name: string; readonly type: string; readonly native: string; readonly json: boolean };
 
@@ -26,7 +26,10 @@ export async function readMysql(url: string, database: string, table: string): P
     });
     return {
       columns: new Map(
-        columns.map(({ name, type, native, json }) => [name, json ? 'json' : type === 'tinyint' ? native : type]),
+        columns.map(({ name, type, native, json: isJson }) => [
+          name,
+          isJson ? 'json' : type === 'tinyint' ? native : type,
+        ]),
       ),
       rows: (rows as unknown as (Buffer | null)[][]).map(
         (row) => new Map(columns.map((column, at) => [column.name, meaning(column, row[at] ?? null)])),
@@ -45,10 +48,10 @@ async function versionOf(connection: mysql.Connection): Promise<string> {
 /** A float is printed with six digits: as a double it is printed with all it has. */
 const expression = (name: string, { type }: Described): string => (type === 'float' ? `${name} + 0e0` : name);
 
-function meaning({ type, json }: Described, value: Buffer | null): Meaning {
+function meaning({ type, json: isJson }: Described, value: Buffer | null): Meaning {
   if (value === null) return null;
   const written = value.toString('utf8');
-  if (json) return { is: 'json', value: parseJson(written) };
+  if (isJson) return json(written);
   switch (type) {
     case 'tinyint':
     case 'smallint':

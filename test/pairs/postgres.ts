@@ -1,7 +1,7 @@
 /** PostgreSQL read by its driver: every value as the text the server prints. */
 import pg from 'pg';
 import type { Contents } from './contents.ts';
-import { float, type Meaning, moment, number, parseJson, text } from './meaning.ts';
+import { float, json, type Meaning, moment, number, parseJson, text } from './meaning.ts';
 
 type Type = { readonly name: string; readonly kind: string; readonly element?: string; readonly composite?: boolean };
 
@@ -85,8 +85,8 @@ const scalars: Readonly<Record<string, (value: string) => Meaning>> = {
   float4: (value) => float(Math.fround(Number(value)), true),
   float8: (value) => float(Number(value)),
   bytea: (value) => ({ is: 'bytes', value: value.slice(2) }),
-  json: (value) => ({ is: 'json', value: parseJson(value) }),
-  jsonb: (value) => ({ is: 'json', value: parseJson(value) }),
+  json,
+  jsonb: json,
   uuid: (value) => ({ is: 'uuid', value }),
   date: (value) => moment('date', value),
   time: (value) => moment('time', value),

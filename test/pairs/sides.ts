@@ -1,5 +1,7 @@
 /** The two ends of a pair: a source filled with every type of its system, and an empty target, each read by its driver. */
-import { join } from 'node:path';
+import { mkdir, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { GetObjectCommand, paginateListObjectsV2, S3Client } from '@aws-sdk/client-s3';
 import { MongoClient } from 'mongodb';
 import mysql from 'mysql2/promise';
 import type { MysqlKind } from '../../servers/mysql.ts';
@@ -11,6 +13,7 @@ import {
   createMongoDatabase,
   createMysqlDatabase,
   type ServerName,
+  sharedS3,
   type TestDatabase,
 } from '../servers/shared.ts';
 import { query } from '../workflow/installation.ts';
@@ -23,7 +26,7 @@ import { readMysql } from './mysql.ts';
 import { readPostgres } from './postgres.ts';
 
 export type SourceWord = 'pgsql' | MysqlKind | 'mongo';
-export type TargetWord = SourceWord | 'files';
+export type TargetWord = SourceWord | 'files' | 's3';
 
 export type Source = AsyncDisposable & {
   /** With `source_type`. */
@@ -53,6 +56,7 @@ export const servers: Readonly<Record<TargetWord, readonly ServerName[]>> = {
   mariadb: ['mariadb'],
   mongo: ['mongodb'],
   files: [],
+  s3: ['s3'],
 };
 
 /** What is read and how; which tables and what their keys are is said by whoever filled it. */
@@ -147,20 +151,56 @@ export const targets: Readonly<Record<TargetWord, (home: string) => Promise<Targ
   },
   async files(home) {
     const path = join(home, 'lake', crypto.randomUUID());
-    let read: Promise<Map<string, Contents>> | undefined;
-    return {
-      settings: { destination_type: 'files', path, format: 'parquet', schema: 'copy' },
-      async read(table) {
-        read ??= readParquet(join(path, 'copy'));
-        const contents = (await read).get(table);
-        if (!contents) throw new Error(`no folder for ${table}`);
-        return contents;
-      },
-      cannotHold: parquetCannot,
-      [Symbol.asyncDispose]: async () => {},
+    const settings = { destination_type: 'files', path, format: 'parquet', schema: 'copy' };
+    return { settings, ...parquetIn(path, async () => {}) };
+  },
+  async s3(home) {
+    const s3 = await sharedS3();
+    const path = join(home, 'lake', s3.bucket);
+    const settings = {
+      destination_type: 's3',
+      s3_bucket_name: s3.bucket,
+      endpoint: s3.endpoint,
+      region: s3.region,
+      access_key_id: s3.accessKeyId,
+      secret_access_key: s3.secretAccessKey,
+      force_path_style: true,
+      format: 'parquet',
+      schema: 'copy',
     };
+    return { settings, ...parquetIn(path, () => download(s3, path)) };
   },
 };
+
+/** Read once, when the run is over. */
+function parquetIn(path: string, fetch: () => Promise<void>): Omit<Target, 'settings'> {
+  let read: Promise<Map<string, Contents>> | undefined;
+  return {
+    async read(table) {
+      read ??= fetch().then(() => readParquet(join(path, 'copy')));
+      const contents = (await read).get(table);
+      if (!contents) throw new Error(`no folder for ${table}`);
+      return contents;
+    },
+    cannotHold: parquetCannot,
+    [Symbol.asyncDispose]: async () => {},
+  };
+}
+
+/** The objects of a bucket as files of a folder, as they would come from a download. */
+async function download(s3: Awaited<ReturnType<typeof sharedS3>>, folder: string): Promise<void> {
+  const { endpoint, region, accessKeyId, secretAccessKey, bucket: Bucket } = s3;
+  const credentials = { accessKeyId, secretAccessKey };
+  const client = new S3Client({ endpoint, region, credentials, forcePathStyle: true });
+  for await (const page of paginateListObjectsV2({ client }, { Bucket })) {
+    for (const { Key = '' } of page.Contents ?? []) {
+      const { Body } = await client.send(new GetObjectCommand({ Bucket, Key }));
+      await mkdir(dirname(join(folder, Key)), { recursive: true });
+      await writeFile(join(folder, Key), (await Body?.transformToByteArray()) ?? '');
+    }
+  }
+  client.destroy();
+}
 
 async function mysqlTarget(kind: MysqlKind): Promise<Target> {
   const database = await createMysqlDatabase(kind);
