@@ -1,0 +1,54 @@
+/** MongoDB 4.4 and later as a target: a single server, a replica set, or a sharded cluster by its router. */
+import type { Format, Target, Work } from '../contract.ts';
+import { tableText } from '../contract.ts';
+import { databaseIdentity } from './identity.ts';
+import { LazySession, type Session } from './session.ts';
+import { type MongoSettings, resolve } from './settings.ts';
+import { checkTarget } from './target/check.ts';
+import { checkpointsOf, claimChunk } from './target/claim.ts';
+import { discardWork } from './target/discard.ts';
+import { finishWork } from './target/finish.ts';
+import { fitTable } from './target/fit.ts';
+import { type Ledger, ledgerOf } from './target/ledger.ts';
+import { prepareWork } from './target/prepare.ts';
+import { publishWorks } from './target/publish.ts';
+import { describeTable, refusalsOf } from './target/refusals.ts';
+import { writeChunk } from './target/write.ts';
+
+const formats: readonly Format[] = ['bson', 'rows'];
+
+/** Opens no connection yet. Throws SETTINGS_INVALID. */
+export function openTarget(settings: MongoSettings): Target {
+  // What was written is read back: by the primary, whatever a shared connection says.
+  const address = { ...resolve(settings), readPreference: 'primary' as const };
+  const lazy = new LazySession(address);
+  const databaseOf = (session: Session, schema: string) => session.client.db(schema || address.database);
+  const ledgerFor = (session: Session, work: Work): Ledger => ledgerOf(databaseOf(session, work.name.schema));
+  const withLedger = <T>(work: Work, use: (ledger: Ledger) => Promise<T>): Promise<T> =>
+    lazy.use((session) => use(ledgerFor(session, work)), { table: tableText(work.name), target: work.target });
+  return {
+    system: 'mongodb',
+    formats,
+    documents: true,
+    // Of database and collection together; `refusals` knows what is left beside the other.
+    nameLimit: 253,
+    identity: () => lazy.use((session) => databaseIdentity(session, address.hosts)),
+    check: () => checkTarget(address),
+    fit: fitTable,
+    describe: (name) => lazy.use((session) => describeTable(databaseOf(session, name.schema), name)),
+    refusals: (work) => lazy.use((session) => refusalsOf(session, ledgerFor(session, work), work)),
+    prepare: (work) => withLedger(work, (ledger) => prepareWork(ledger, work)),
+    claim: (work, chunk) => withLedger(work, (ledger) => claimChunk(ledger, work, chunk)),
+    async write(work, claim, batches, options) {
+      const session = await lazy.get();
+      return await writeChunk({ ledger: ledgerFor(session, work), work, claim, options }, batches);
+    },
+    finish: (work) => withLedger(work, (ledger) => finishWork(ledger, work)),
+    publish: (works) => lazy.use((session) => publishWorks((work) => ledgerFor(session, work), works)),
+    discard: (work) => withLedger(work, (ledger) => discardWork(ledger, work)),
+    async *checkpoints(work) {
+      yield* checkpointsOf(await withLedger(work, async (ledger) => ledger), work);
+    },
+    [Symbol.asyncDispose]: () => lazy[Symbol.asyncDispose](),
+  };
+}

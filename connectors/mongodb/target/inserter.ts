@@ -1,0 +1,109 @@
+/**
+ * Sends group after group: while the server takes one, the next is read and its intent made durable. One insert is under
+ * way at a time.
+ */
+import { Binary, type Collection, type Db } from 'mongodb';
+import { reach } from '../../../faults.ts';
+import type { Group } from './documents.ts';
+import { insertDocuments, type Refused } from './insert.ts';
+import type { IntentDoc } from './ledger.ts';
+
+export type Inserting = {
+  readonly db: Db;
+  readonly collection: string;
+  /** Rejects when the write is to end now. */
+  readonly aborted: Promise<never>;
+  readonly intents?: { readonly into: Collection<IntentDoc>; readonly key: string; readonly life: string };
+  /** Throws FENCED when a newer attempt took over. Only saves work: it may happen right behind. */
+  readonly fence: () => Promise<void>;
+};
+
+const settleMs = 10_000;
+const nothing = (): void => {};
+
+/** What became of a group. */
+export type Sent<G extends Group = Group> = { readonly group: G; readonly refused: readonly Refused[] };
+
+export class Inserter<G extends Group = Group> {
+  readonly #how: Inserting;
+  #number = 0;
+  #under: Promise<Sent<G>> | undefined;
+  #held: G | undefined;
+
+  constructor(how: Inserting) {
+    this.#how = how;
+  }
+
+  get withIds(): boolean {
+    return this.#how.intents !== undefined;
+  }
+
+  /** Gives what became of the one before, once that is known. */
+  async send(group: G): Promise<Sent<G> | undefined> {
+    const before = this.#held;
+    this.#held = group;
+    return before && (await this.#start(before));
+  }
+
+  /** Sends what is held, and gives what is still to be told. */
+  async *end(): AsyncGenerator<Sent<G>> {
+    const last = this.#held;
+    this.#held = undefined;
+    if (last) {
+      const before = await this.#start(last, true);
+      if (before) yield before;
+    }
+    const under = this.#under;
+    this.#under = undefined;
+    if (under) yield await this.#or(under);
+  }
+
+  async #start(group: G, last = false): Promise<Sent<G> | undefined> {
+    if (group.count === 0) {
+      group.release?.();
+      return undefined;
+    }
+    await this.#or(Promise.all([this.#intend(group), this.#how.fence()]));
+    const before = this.#under && (await this.#or(this.#under));
+    if (last) reach('before-commit');
+    this.#under = this.#insert(group);
+    this.#under.catch(() => {}); // told when it is awaited, or not at all
+    return before;
+  }
+
+  async #insert(group: G): Promise<Sent<G>> {
+    const refused = await insertDocuments(this.#how.db, this.#how.collection, group);
+    group.release?.();
+    return { group, refused };
+  }
+
+  async #intend({ ids }: G): Promise<void> {
+    const { intents } = this.#how;
+    if (!intents || !ids) return;
+    const { into, key, life } = intents;
+    const _id = `${key}.${life}.${this.#number++}`;
+    await into.insertOne({ _id, chunk: key, life, ids: new Binary(ids) });
+  }
+
+  /** Waits, not for long, until nothing is under way: what arrives after a discard would make a collection again. */
+  async settle(): Promise<void> {
+    const under = this.#under;
+    if (!under) return;
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, settleMs);
+    });
+    await Promise.race([under.then(nothing, nothing), late]);
+    clearTimeout(timer);
+  }
+
+  /** The intents of this chunk, when nobody can need them. Best effort: they go with the work too. */
+  async forget(): Promise<void> {
+    const { intents } = this.#how;
+    if (intents) await intents.into.deleteMany({ chunk: intents.key, life: intents.life }).catch(() => {});
+  }
+
+  #or<T>(promise: Promise<T>): Promise<T> {
+    return Promise.race([promise, this.#how.aborted]);
+  }
+}
