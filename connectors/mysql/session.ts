@@ -231,6 +231,7 @@ function driverOptions(address: MysqlAddress, ssl: Tls, localInfile: boolean): m
     supportBigNumbers: true,
     bigNumberStrings: false,
     dateStrings: true,
+    jsonStrings: true,
     connectAttributes: { program_name: 'godwit' },
   };
 }
