@@ -97,6 +97,7 @@ export async function planRun(given: PlanInput): Promise<PlannedTable[]> {
   refuseCollisions(drafts);
   for (const one of drafts) if (one.planned && same.has(one.want.target)) refuseSamePlace(one);
   await Promise.all([...targets].map(([name, opened]) => refuseByTarget(input, drafts, name, opened)));
+  await lookCloser(input, drafts);
 
   const sorted = drafts
     .map((one) => ({
@@ -260,6 +261,26 @@ async function refuseByTarget(
     } catch (error) {
       one.failure = ofTarget(input, error);
     }
+  }
+}
+
+/**
+ * A sample of documents may show less than the one of the run before: what then differs from a table that stays is looked
+ * at again by all documents, before it is refused.
+ */
+async function lookCloser(input: PlanInput, drafts: Draft[]) {
+  const doubtful = ({ failure, want: { shape } }: Draft) =>
+    failure?.code === 'TARGET_DIFFERS' && !shape?.thorough && (shape?.as === 'fields' || shape?.as === 'flatten');
+  const again = drafts.filter(doubtful).map(({ want }): Shaped => {
+    const shape = want.shape as DocumentShape;
+    return { ...want, shape: { ...shape, thorough: true } };
+  });
+  if (again.length === 0) return;
+  const tables = await describe(input.source, again);
+  const anew = again.map((want) => draft(input, want, tables.get(descriptionOf(want))));
+  await Promise.all([...input.targets].map(([name, opened]) => refuseByTarget(input, anew, name, opened)));
+  for (const [i, one] of drafts.entries()) {
+    if (doubtful(one)) drafts[i] = anew.shift() as Draft;
   }
 }
 

@@ -14,6 +14,7 @@ import type {
   Target,
   Work,
 } from '../../connectors/contract.ts';
+import { GodwitError } from '../../errors.ts';
 import type { TableEntry } from '../../mapping/document.ts';
 
 const entry = (name: string, more: Partial<TableEntry> = {}): TableEntry => ({
@@ -217,6 +218,7 @@ describe('documents', () => {
 });
 
 describe('one collection to two targets', () => {
+  let refusals: (work: Work) => GodwitError[] = () => [];
   const asked: [string[], unknown][] = [];
   const described = (table: TableName, shape?: DocumentShape): Table => ({
     system: 'mongodb',
@@ -259,7 +261,7 @@ describe('one collection to two targets', () => {
           native: `${system} ${native}`,
         })),
       describe: async () => undefined,
-      refusals: async () => [],
+      refusals: async (work: Work) => refusals(work),
     }) as unknown as Target;
   const use = { target: 'x', schema: 's', table: '{table}' };
   const plan = (again?: { sourceName: string; target: string }) => {
@@ -292,6 +294,20 @@ describe('one collection to two targets', () => {
       ['shop.a', 'dwh', 'rows', 'mysql text'],
       ['shop.b', 'archive', 'direct', 'mongodb any'],
       ['shop.b', 'dwh', 'rows', 'mysql text'],
+    ]);
+  });
+
+  test('is looked at again by all documents before a table that stays is said to differ', async () => {
+    const narrow = new GodwitError('TARGET_DIFFERS', 'late is not at the source');
+    refusals = (work) => (work.columns.some(({ name }) => name === 'late') ? [] : [narrow]);
+    const planned = await plan();
+    refusals = () => [];
+    expect(asked.slice(2)).toEqual([[['a', 'b'], { as: 'fields', casts: {}, thorough: true }]]);
+    expect(planned.map((one) => [one.sourceName, one.target, one.failure?.code, one.work?.columns.length])).toEqual([
+      ['shop.a', 'dwh', undefined, 2],
+      ['shop.b', 'dwh', undefined, 2],
+      ['shop.a', 'archive', 'TARGET_DIFFERS', undefined],
+      ['shop.b', 'archive', 'TARGET_DIFFERS', undefined],
     ]);
   });
 
