@@ -46,6 +46,7 @@ export const registry = {
       return { schema: settingsSchema, secretKeys, normalise: (settings) => normalise(parseSettings(settings)) };
     },
     source: () => import('./mongodb/source.ts'),
+    target: () => import('./mongodb/target.ts'),
   },
   files: {
     system: 'files',
