@@ -1,5 +1,5 @@
 /** The contents of one table or collection, and how two of them are compared. */
-import { type Meaning, plain, same } from './meaning.ts';
+import { keyText, type Meaning, plain, same } from './meaning.ts';
 
 export type Contents = {
   /** A column's type in words of the comparison: what it can hold. */
@@ -23,19 +23,18 @@ export type Comparison = {
 export function differences(source: Contents, target: Contents, how: Comparison): string[] {
   const said: string[] = [];
   const find = how.find ?? ((row, column) => row.get(column) ?? null);
-  const keyOf = (row: ReadonlyMap<string, Meaning>, lookup: (column: string) => Meaning) =>
-    (how.key.length > 0 ? how.key : [...source.columns.keys()]).map((name) => plain(lookup(name))).join('\u0000') +
-    (row.size < 0 ? '' : '');
+  const names = how.key.length > 0 ? how.key : [...source.columns.keys()];
+  const keyOf = (lookup: (column: string) => Meaning) => names.map((name) => keyText(lookup(name))).join('\u0000');
   const waiting = new Map<string, ReadonlyMap<string, Meaning>[]>();
   for (const row of target.rows) {
-    const key = keyOf(row, (column) => find(row, column));
+    const key = keyOf((column) => find(row, column));
     const others = waiting.get(key);
     if (others) others.push(row);
     else waiting.set(key, [row]);
   }
   if (source.rows.length !== target.rows.length) said.push(`${source.rows.length} rows became ${target.rows.length}`);
   for (const row of source.rows) {
-    const key = keyOf(row, (column) => row.get(column) ?? null);
+    const key = keyOf((column) => row.get(column) ?? null);
     const match = waiting.get(key)?.pop();
     const named = key.replaceAll('\u0000', ', ');
     if (!match) {

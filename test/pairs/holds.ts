@@ -9,8 +9,7 @@ type CannotHold = (column: string, type: string, value: Meaning) => boolean;
 const times = ['date', 'local', 'instant', 'time'];
 
 /** Years 1 to 9999, and finite. */
-const ordinary = (value: string): boolean =>
-  /^\d{4}-\d\d-\d\d/.test(value) && !value.startsWith('0000') && !value.endsWith(' BC');
+const ordinary = (value: string): boolean => /^\d{4}-/.test(value) && !value.startsWith('0000');
 const calendar = (value: string): boolean => {
   const [date = ''] = value.split(' ');
   const read = new Date(`${date}T00:00:00Z`);
@@ -45,6 +44,9 @@ export const mysqlCannot: CannotHold = (_, type, value) => {
 
 /** A date there is a number of milliseconds, of 64 bits; drivers show those within 100 million days of 1970. */
 export const mongodbCannot: CannotHold = (_, type, value) => {
+  // There is one null; and an array begins where arrays begin.
+  if (value?.is === 'json') return value.value === null;
+  if (value?.is === 'list') return value.bounds === true;
   if (value === null || !times.includes(value.is) || typeof value.value !== 'string') return false;
   return type === 'instant' && !ordinary(value.value);
 };

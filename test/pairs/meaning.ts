@@ -15,7 +15,8 @@ export type Meaning =
   | { readonly is: 'bytes'; readonly value: string }
   /** ISO with a blank, no zeros at the end of a fraction; an instant in UTC without its zone. */
   | { readonly is: 'date' | 'time' | 'local' | 'instant'; readonly value: string }
-  | { readonly is: 'list'; readonly value: readonly Meaning[] }
+  /** `bounds`: it says of itself that it does not begin at 1. */
+  | { readonly is: 'list'; readonly value: readonly Meaning[]; readonly bounds?: true }
   | { readonly is: 'document'; readonly value: ReadonlyMap<string, Meaning> }
   /** JSON as a value of its own: its null is not the database's. `written`: its text. */
   | { readonly is: 'json'; readonly value: Meaning; readonly written?: string };
@@ -54,15 +55,18 @@ export function plainNumber(written: string): string {
   return sign === '-' && /[1-9]/.test(value) ? `-${value}` : value;
 }
 
-/** `2024-01-01T00:00:00.500Z` → `2024-01-01 00:00:00.5`. */
+/** `2024-01-01T00:00:00.500Z` → `2024-01-01 00:00:00.5`; years before 1 and past 9999 by their astronomical number. */
 export function plainTime(written: string): string {
-  return written
+  const said = written
     .trim()
-    .replace(/^([+-]?\d+-\d\d-\d\d)T/, '$1 ')
     .replace(/(Z|\+00(:00)?)(?= BC$|$)/, '')
-    .replace(/(:\d\d)\.(\d*?)0+(?=\D|$)/, (_, seconds: string, digits: string) =>
-      digits ? `${seconds}.${digits}` : seconds,
-    );
+    .replace(/(:\d\d)\.(\d*?)0+(?=\D|$)/, (_, seconds: string, digits: string) => seconds + (digits && `.${digits}`));
+  const parts = /^([+-]?\d{4,})(-\d\d-\d\d)(?:[T ](\d.*?))?( BC)?$/.exec(said);
+  if (!parts) return said;
+  const year = parts[4] ? 1 - Number(parts[1]) : Number(parts[1]);
+  const digits = String(Math.abs(year)).padStart(4, '0');
+  const sign = year < 0 ? '-' : year > 9999 ? '+' : '';
+  return `${sign}${digits}${parts[2]}${parts[3] ? ` ${parts[3]}` : ''}`;
 }
 
 /** Does the target's value say what the source's says? A target may hold it in another form, as long as nothing is lost. */
@@ -92,13 +96,19 @@ export function same(source: Meaning, target: Meaning): boolean {
       return list?.is === 'list' && sameList(source.value, list.value);
     }
     case 'document': {
+      if (target.is === 'text' && target.value === recordText(source.value)) return true;
       const read = target.is === 'text' ? jsonOf(target.value) : target;
       return read?.is === 'document' && sameDocument(source.value, read.value);
     }
   }
 }
 
+/** A composite in PostgreSQL's own form, of fields that need no quotes. */
+const recordText = (fields: ReadonlyMap<string, Meaning>): string =>
+  `(${[...fields.values()].map((value) => (value === null ? '' : plain(value))).join(',')})`;
+
 function sameJson(source: Extract<Some, { is: 'json' }>, target: Some): boolean {
+  if (source.value?.is === 'text' && target.is === 'text' && target.value === source.value.value) return true;
   // A system of documents holds JSON as its own values, and has one null.
   const value = target.is === 'json' ? target.value : target.is === 'text' ? tryJson(target.value) : target;
   return value !== undefined && same(source.value, value);
@@ -217,6 +227,12 @@ function extended(entries: readonly (readonly [string, unknown])[]): Some | unde
 
 /** ISO 8601, with a sign and six digits for years outside of 0 to 9999. */
 export const instantText = (date: Date): string => date.toISOString().replace('T', ' ').replace('Z', '');
+
+/** For finding rows: dates in one form, also where they stand as text. */
+export function keyText(value: Meaning): string {
+  const said = plain(value);
+  return /^[+-]?\d{4,}-\d\d-\d\d/.test(said) ? plainTime(said).replace(/ 00:00:00$/, '') : said;
+}
 
 /** For messages and for matching rows without a key: one text for all forms of a plain value. */
 export function plain(value: Meaning): string {

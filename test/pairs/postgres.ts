@@ -63,7 +63,7 @@ export async function readPostgres(url: string, schema: string, table: string): 
 /** Casts of some would say something else than the type's own output: `t` becomes `true`, a char(5) loses blanks. */
 function expression(name: string, { name: type, composite }: Type): string {
   // The fields of a composite are known to JSON.
-  if (composite) return `to_jsonb(${name})::text`;
+  if (composite) return `to_json(${name})::text`;
   return ['bool', 'bpchar', 'inet', 'name'].includes(type) ? name : `${name}::text`;
 }
 
@@ -119,5 +119,6 @@ function listOf(element: string, literal: string): Meaning {
       value += literal[at] === '\\' ? literal[++at] : literal[at];
     return value === 'NULL' ? null : (scalars[element] ?? text)(value);
   };
-  return list();
+  const value = list();
+  return literal.startsWith('[') && value !== null ? ({ ...value, bounds: true } as Meaning) : value;
 }
