@@ -1,6 +1,9 @@
 import { existsSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { Long, MongoClient } from 'mongodb';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { processExists } from '../../servers/child.ts';
 import { startMongodb } from '../../servers/mongodb.ts';
 import { createMongoDatabase, missing } from './shared.ts';
@@ -37,5 +40,17 @@ describe.skipIf(await missing('mongodb'))('The MongoDB server', () => {
     await server.stop();
     expect(existsSync(server.dir)).toBe(false);
     expect(processExists(server.pid)).toBe(false);
+  });
+});
+
+test('where it is neither there nor to be had, the reason is said and what to do', async () => {
+  const cache = await mkdtemp(join(tmpdir(), 'godwit-test-'));
+  onTestFinished(() => rm(cache, { recursive: true, force: true }));
+  vi.stubEnv('GODWIT_CACHE', cache);
+  vi.stubEnv('PATH', cache);
+  onTestFinished(() => void vi.unstubAllEnvs());
+  await expect(startMongodb()).rejects.toMatchObject({
+    code: 'DOWNLOAD_FAILED',
+    message: expect.stringMatching(/there is no Java.*GODWIT_TEST_MONGODB_URL/),
   });
 });

@@ -1,9 +1,13 @@
 import { existsSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import mysql from 'mysql2/promise';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { processExists } from '../../servers/child.ts';
 import { type MysqlKind, startMysql } from '../../servers/mysql.ts';
+import { findMysql } from '../../servers/mysql-programs.ts';
 import { createMysqlDatabase, missing } from './shared.ts';
 
 async function rows(url: string, sql: string): Promise<unknown[]> {
@@ -83,3 +87,18 @@ for (const kind of ['mariadb', 'mysql'] satisfies MysqlKind[]) {
     });
   });
 }
+
+test('where it is neither there nor to be had, the reason is said and what to do', async () => {
+  const cache = await mkdtemp(join(tmpdir(), 'godwit-test-'));
+  onTestFinished(() => rm(cache, { recursive: true, force: true }));
+  vi.stubEnv('GODWIT_CACHE', cache);
+  vi.stubEnv('PATH', cache);
+  onTestFinished(() => void vi.unstubAllEnvs());
+  // A server that is installed is found where PATH does not lead, too.
+  const installed = ['/usr/sbin/mysqld', '/usr/libexec/mysqld'].some((path) => existsSync(path));
+  const find = findMysql('mysql', installed ? 9 : undefined);
+  await expect(find).rejects.toMatchObject({
+    code: 'DOWNLOAD_FAILED',
+    message: expect.stringMatching(/there is no apt-get.*GODWIT_TEST_MYSQL_URL/),
+  });
+});
