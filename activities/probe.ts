@@ -6,6 +6,7 @@ import type { ProbeAnswer } from '../db/schema.ts';
 import { GodwitError } from '../errors.ts';
 import { sourceSchema } from '../mapping/defaults.ts';
 import type { JobDocument, TargetUse } from '../mapping/document.ts';
+import { systemOf } from '../mapping/endpoints.ts';
 import type { ProbeArgs } from '../workflows/messages.ts';
 import type { Deps } from './deps.ts';
 import { ours, storedFailure } from './failures.ts';
@@ -64,17 +65,27 @@ async function test({ db, sealer, openers }: Deps, { endpoint, id }: Extract<Pro
     await using target = await openers.openTarget(await effectiveEndpoint(db, sealer, { kind: 'target', id }));
     return await target.check();
   }
-  const effective =
-    endpoint === 'source'
-      ? await effectiveEndpoint(db, sealer, { kind: 'source', id })
-      : await effectiveConnection(db, sealer, id);
+  if (endpoint === 'source') {
+    await using source = await openers.openSource(await effectiveEndpoint(db, sealer, { kind: 'source', id }));
+    return await source.check();
+  }
+  const connection = await effectiveConnection(db, sealer, id);
+  const { everywhere } = systemOf(connection.type);
+  const named = everywhere === undefined || connection.settings.db_name !== undefined;
+  const effective = named ? connection : { ...connection, settings: { ...connection.settings, db_name: everywhere } };
+  const checks = await checkEither(openers, effective);
+  // Of a database which was only picked to have one, privileges say nothing.
+  return named ? checks : checks.filter(({ name }) => name !== 'privileges');
+}
+
+/** A connection that can only be a target is tested as one. */
+async function checkEither(openers: Deps['openers'], connection: Parameters<Deps['openers']['openSource']>[0]) {
   try {
-    await using source = await openers.openSource(effective);
+    await using source = await openers.openSource(connection);
     return await source.check();
   } catch (error) {
-    // A connection that can only be a target is tested as one.
-    if (endpoint === 'source' || ours(error).code !== 'SETTINGS_INVALID') throw error;
-    await using target = await openers.openTarget(effective);
+    if (ours(error).code !== 'SETTINGS_INVALID') throw error;
+    await using target = await openers.openTarget(connection);
     return await target.check();
   }
 }

@@ -32,6 +32,8 @@ type System = {
   readonly documents?: boolean;
   /** What it calls a schema is a database: a table written without one is in its `db_name`. */
   readonly schemaIsDatabase?: boolean;
+  /** A database that every server has: a connection is tested there when it names none. */
+  readonly everywhere?: string;
   readonly files?: boolean;
 };
 
@@ -40,6 +42,7 @@ const mysqlLike = {
   secretKeys: mysql.secretKeys,
   normalise: mysql.normalise,
   schemaIsDatabase: true,
+  everywhere: 'information_schema',
 } as const satisfies System;
 
 /** The systems a mapping may name, by its own words. */
@@ -53,6 +56,7 @@ export const systems = {
     normalise: mongodb.normalise,
     documents: true,
     schemaIsDatabase: true,
+    everywhere: 'admin',
   },
   files: {
     schema: files.filesSchema,
