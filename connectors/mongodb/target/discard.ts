@@ -2,7 +2,8 @@
 import type { Work } from '../../contract.ts';
 import { dropCollection, listed } from './collections.ts';
 import { type Ledger, ofHash, type WorkDoc, workOf } from './ledger.ts';
-import { hashOf, stagingOf, stagingPrefix, turnIn } from './names.ts';
+import { hashOf, stagingPrefix, turnIn } from './names.ts';
+import { baseOf } from './take-over.ts';
 
 /** Idempotent. Writers that come later find no work: FENCED; what one of them makes again he drops himself. */
 export async function discardWork(ledger: Ledger, work: Work): Promise<void> {
@@ -14,10 +15,10 @@ export async function discardWork(ledger: Ledger, work: Work): Promise<void> {
 }
 
 /** The name was given, and nobody could write that down: the next `publish` does. */
-async function gotItsName({ db }: Ledger, known: WorkDoc): Promise<boolean> {
+async function gotItsName(ledger: Ledger, known: WorkDoc): Promise<boolean> {
   if (known.state !== 'publishing') return false;
-  const base = stagingOf(known._id, known.life);
-  const turns = (await listed(db, { prefix: base })).map(({ name }) => turnIn(base, name));
+  const base = await baseOf(ledger, known);
+  const turns = (await listed(ledger.db, { prefix: base })).map(({ name }) => turnIn(base, name));
   return !turns.some((turn) => turn !== undefined && turn >= known.publishing);
 }
 

@@ -5,16 +5,16 @@
 import type { Binary } from 'mongodb';
 import { GodwitError } from '../../../errors.ts';
 import { tableText, type Work } from '../../contract.ts';
-import { dropCollection, listed, renameCollection } from './collections.ts';
+import { dropCollection, listed } from './collections.ts';
 import { copyInto } from './copy.ts';
 import { deleteStatement } from './delete-keys.ts';
 import { changeOptions, keptOf, makeIndexes } from './indexes.ts';
 import { deleteDocuments } from './insert.ts';
-import { addNotes, type ChunkDoc, changeWork, type Ledger, notPrepared, ofHash, workOf } from './ledger.ts';
-import { asideOf, hashOf, stagingOf } from './names.ts';
+import { addNotes, type ChunkDoc, changeWork, type Ledger, notPrepared, ofHash, sameTurn, workOf } from './ledger.ts';
+import { asideOf, hashOf, stagingOf, turnIn } from './names.ts';
 import { definitionOf } from './options.ts';
 import { ownership } from './ownership.ts';
-import { type Turn, takeOver } from './take-over.ts';
+import { inTurn, type Turn, takeOver } from './take-over.ts';
 
 export type Complete = Turn & { readonly staging: string };
 
@@ -27,18 +27,23 @@ export async function finishWork(ledger: Ledger, work: Work): Promise<void> {
 /** Throws CONFLICT for a chunk that is claimed and not done, CONSTRAINT_BROKEN when two chunks have the same key. */
 export async function complete(ledger: Ledger, work: Work): Promise<Complete> {
   const chunks = await chunksOf(ledger, work);
-  const found = await takeOver(ledger, work);
-  const { staging, turn, doc } = found;
+  const { staging, ...found } = await takeOver(ledger, work);
   if (staging === undefined) throw notPrepared(work);
+  return await inTurn(ledger, work, { ...found, staging }, () => step(ledger, work, chunks, { ...found, staging }));
+}
+
+async function step(ledger: Ledger, work: Work, chunks: readonly ChunkDoc[], found: Complete): Promise<Complete> {
+  const { staging, turn, doc } = found;
   if (doc.state === 'loading') {
-    await gather(ledger, work, { chunks, found: { ...found, staging } });
+    await gather(ledger, work, { chunks, found });
     await count(ledger, work, { chunks, staging });
     await changeWork(ledger, work, turn, { state: 'complete' });
   }
-  await dropAside(ledger, stagingOf(doc._id, doc.life), staging);
+  await sameTurn(ledger, work, turn);
+  await dropAside(ledger, stagingOf(doc._id, doc.life), found);
   await ledger.intents.deleteMany({ _id: ofHash(doc._id) });
   await define(ledger, work, { turn, staging });
-  return { ...found, staging };
+  return found;
 }
 
 async function chunksOf(ledger: Ledger, work: Work): Promise<ChunkDoc[]> {
@@ -56,18 +61,13 @@ type Gathering = { readonly chunks: readonly ChunkDoc[]; readonly found: Complet
 /** Of chunks whose first attempt was overtaken: what that one left goes out, what the last one wrote aside comes in. */
 async function gather(ledger: Ledger, work: Work, { chunks, found }: Gathering): Promise<void> {
   const { db } = ledger;
-  const base = stagingOf(found.doc._id, found.doc.life);
-  for (const chunk of chunks.filter(({ epoch }) => epoch > 1)) {
-    const aside = asideOf(base, chunk.chunk, chunk.epoch);
-    if (chunk.kind === 'all') {
-      // The whole table: what was written aside takes the place of it all. Gone already = it did.
-      await renameCollection(db, aside, found.staging, true);
-      continue;
-    }
+  // A chunk that is the whole table is in the collection of its last attempt already: `baseOf`.
+  for (const chunk of chunks.filter(({ epoch, kind }) => epoch > 1 && kind !== 'all')) {
+    const aside = asideOf(found.base, chunk.chunk, chunk.epoch);
     for await (const { ids } of ledger.intents.find({ chunk: chunk._id, life: chunk.life })) {
       await takeOut(ledger, found.staging, ids);
     }
-    await copyInto(db, { from: aside, to: found.staging, fence: () => changeWork(ledger, work, found.turn, {}) });
+    await copyInto(db, { from: aside, to: found.staging, fence: () => sameTurn(ledger, work, found.turn) });
   }
 }
 
@@ -103,9 +103,10 @@ async function count(
   throw new GodwitError('BOOKS_UNBALANCED', message, where);
 }
 
-async function dropAside({ db }: Ledger, base: string, staging: string): Promise<void> {
-  for (const { name } of await listed(db, { prefix: base })) {
-    if (name !== staging) await dropCollection(db, name);
+/** Never the collection of a newer turn: it may be the very one. */
+async function dropAside({ db }: Ledger, prefix: string, { base, staging, turn }: Complete): Promise<void> {
+  for (const { name } of await listed(db, { prefix })) {
+    if (name !== staging && (turnIn(base, name) ?? 0) < turn) await dropCollection(db, name);
   }
 }
 

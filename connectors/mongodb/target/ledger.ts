@@ -139,6 +139,12 @@ export async function changeWork(
   if (matchedCount === 0) throw overtaken(work);
 }
 
+/** The same, changing nothing. */
+export async function sameTurn({ works }: Ledger, work: Work, turn: number): Promise<void> {
+  const found = await works.findOne({ _id: hashOf(work), turn }, { projection: { _id: 1 } });
+  if (!found) throw overtaken(work);
+}
+
 export async function addNotes(ledger: Ledger, work: Work, notes: readonly string[]): Promise<void> {
   if (notes.length > 0)
     await ledger.works.updateOne({ _id: hashOf(work) }, { $addToSet: { notes: { $each: [...notes] } } });

@@ -14,11 +14,21 @@ import { copyInto } from './copy.ts';
 import { complete } from './finish.ts';
 import { makeIndexes } from './indexes.ts';
 import { instantOf } from './instant.ts';
-import { addNotes, changeWork, type Ledger, notPrepared, ofHash, type WorkDoc, workOf } from './ledger.ts';
+import {
+  addNotes,
+  changeWork,
+  type Ledger,
+  notPrepared,
+  ofHash,
+  overtaken,
+  sameTurn,
+  type WorkDoc,
+  workOf,
+} from './ledger.ts';
 import { hashOf, stagingPrefix } from './names.ts';
 import { definitionOf } from './options.ts';
 import { notOwned, ownership } from './ownership.ts';
-import { type Turn, takeOver } from './take-over.ts';
+import { inTurn, type Turn, takeOver } from './take-over.ts';
 
 /** Idempotent: after a lost answer it finds what was done by the work's state and by the names that are there. */
 export async function publishWorks(ledgerFor: (work: Work) => Ledger, works: readonly Work[]): Promise<Published> {
@@ -43,16 +53,18 @@ async function publish(ledger: Ledger, work: Work, known: WorkDoc): Promise<void
     if (refused) throw refused;
     await changeWork(ledger, work, turn, { state: 'publishing', publishing: turn });
     reach('in-swap');
-    if (work.mode === 'replace') await rename(ledger, work, staging, true);
-    else await addSnapshot(ledger, work, { turn, staging });
+    await inTurn(ledger, work, { turn, staging }, async () => {
+      if (work.mode === 'replace') await rename(ledger, work, staging, true);
+      else await addSnapshot(ledger, work, { turn, staging });
+    });
     reach('after-swap');
   }
   await settle(ledger, work, turn);
 }
 
+/** Throws FENCED when the collection is gone: whoever took over has it. */
 async function rename(ledger: Ledger, work: Work, staging: string, over: boolean): Promise<void> {
-  if (await renameCollection(ledger.db, staging, work.name.name, over)) return;
-  // Gone: whoever took over has renamed it. His turn tells in the next step.
+  if (!(await renameCollection(ledger.db, staging, work.name.name, over))) throw overtaken(work);
 }
 
 /** Into the collection that is there; when there is none, the snapshot becomes it. */
@@ -75,13 +87,14 @@ async function addSnapshot(
   }
   const made = await makeIndexes(db, name, definitionOf(work).indexes);
   await addNotes(ledger, work, made.notes);
-  await copyInto(db, { from: staging, to: name, fence: () => changeWork(ledger, work, turn, {}) });
+  await copyInto(db, { from: staging, to: name, fence: () => sameTurn(ledger, work, turn) });
   await dropCollection(db, staging);
 }
 
 async function settle(ledger: Ledger, work: Work, turn: number): Promise<void> {
   const { installation, jobUid: job, name, run } = work;
   const hash = hashOf(work);
+  await sameTurn(ledger, work, turn);
   const doc = await workOf(ledger, work);
   const there = await collectionNamed(ledger.db, name.name);
   await ledger.owners.updateOne(

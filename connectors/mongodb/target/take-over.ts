@@ -5,12 +5,14 @@
  */
 import { GodwitError } from '../../../errors.ts';
 import { tableText, type Work } from '../../contract.ts';
-import { listed, renameCollection } from './collections.ts';
-import { type Ledger, notPrepared, overtaken, type WorkDoc } from './ledger.ts';
-import { hashOf, stagingOf, turnIn, turnOf } from './names.ts';
+import { dropCollection, listed, renameCollection } from './collections.ts';
+import { type Ledger, notPrepared, ofHash, overtaken, sameTurn, type WorkDoc } from './ledger.ts';
+import { asideOf, hashOf, stagingOf, turnIn, turnOf } from './names.ts';
 
 export type Turn = {
   readonly doc: WorkDoc;
+  /** What the names of all turns begin with. */
+  readonly base: string;
   readonly turn: number;
   /** The staging; undefined: it has got the table's name already. */
   readonly staging: string | undefined;
@@ -25,21 +27,56 @@ export async function takeOver(ledger: Ledger, work: Work): Promise<Turn> {
   );
   if (!doc) throw notPrepared(work);
   const { turn } = doc;
-  const base = stagingOf(doc._id, doc.life);
+  const base = await baseOf(ledger, doc);
   const mine = turnOf(base, turn);
   // Names of older turns than the latest were made again by somebody who was overtaken.
   const least = doc.state === 'publishing' ? doc.publishing : 0;
-  const turns = (await listed(ledger.db, { prefix: base })).flatMap(({ name }) => {
-    const found = turnIn(base, name);
-    return found === undefined || found < least ? [] : [found];
-  });
-  const latest = Math.max(-1, ...turns);
-  if (latest >= 0 && (await renameCollection(ledger.db, turnOf(base, latest), mine, false))) {
-    return { doc, turn, staging: mine };
+  for (let missed = 0; missed < 3; ) {
+    const turns = (await listed(ledger.db, { prefix: base })).flatMap(({ name }) => {
+      const found = turnIn(base, name);
+      return found === undefined || found < least ? [] : [found];
+    });
+    const latest = Math.max(-1, ...turns);
+    if (latest < 0) {
+      // Looked for again: not every server lists a collection that is just being renamed.
+      missed++;
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      continue;
+    }
+    if (await renameCollection(ledger.db, turnOf(base, latest), mine, false)) return { doc, base, turn, staging: mine };
+    // Between the two somebody gave it another name, in a turn that is over: once more.
+    await sameTurn(ledger, work, turn);
   }
-  const now = await ledger.works.findOne({ _id: doc._id });
-  if (now?.turn !== turn) throw overtaken(work);
-  if (doc.state === 'publishing' || doc.state === 'published') return { doc, turn, staging: undefined };
+  await sameTurn(ledger, work, turn);
+  if (doc.state === 'publishing' || doc.state === 'published') return { doc, base, turn, staging: undefined };
   const where = { table: tableText(work.name), target: work.target };
   throw new GodwitError('CONFLICT', `The staging of ${where.table} was dropped by somebody; start a new run.`, where);
+}
+
+/**
+ * The collection that is to be published: the staging, or, when the whole table is one chunk and a later attempt did it,
+ * what that one wrote aside.
+ */
+export async function baseOf({ chunks }: Ledger, { _id, life }: WorkDoc): Promise<string> {
+  const staging = stagingOf(_id, life);
+  const whole = await chunks.findOne({ _id: ofHash(_id), life, kind: 'all', done: true, epoch: { $gt: 1 } });
+  return whole ? asideOf(staging, whole.chunk, whole.epoch) : staging;
+}
+
+/** Whatever goes wrong for somebody who was overtaken is that he was: his collection is not there any more. */
+export async function inTurn<T>(
+  ledger: Ledger,
+  work: Work,
+  { turn, staging }: { readonly turn: number; readonly staging: string },
+  use: () => Promise<T>,
+): Promise<T> {
+  try {
+    return await use();
+  } catch (error) {
+    const now = await ledger.works.findOne({ _id: hashOf(work) });
+    if (now?.turn === turn) throw error;
+    // No staging counts any more; what he made again under the old name is dropped. (Else it may be the very one.)
+    if (!now || now.state === 'published') await dropCollection(ledger.db, staging).catch(() => {});
+    throw overtaken(work);
+  }
 }

@@ -142,6 +142,7 @@ async function cleanUp(ledger: Ledger, work: Work, claim: Claim): Promise<void> 
   if (life === undefined) return;
   try {
     const staging = stagingOf(hashOf(work), life);
+    if (await durable(ledger, work, claim, life)) return;
     if (claim.epoch > 1) return await dropCollection(ledger.db, asideOf(staging, claim.chunk.id, claim.epoch));
     const known = await workOf(ledger, work);
     if (known?.life === life && known.turn === 0) return;
