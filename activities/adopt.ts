@@ -1,12 +1,12 @@
 import { isDeepStrictEqual } from 'node:util';
 import { and, desc, eq, inArray, isNotNull, lt, sql } from 'drizzle-orm';
-import type { Checkpoint, Work } from '../connectors/contract.ts';
+import type { Checkpoint, DocumentShape, Work } from '../connectors/contract.ts';
 import type { Executor } from '../db/open.ts';
 import { chunks, quarantine, runs, runTables, type TableStatus } from '../db/schema.ts';
 import { type ChunkRow, ofGeneration } from './chunks.ts';
 import type { Deps } from './deps.ts';
 import { ours } from './failures.ts';
-import type { PlannedTable } from './plan/index.ts';
+import type { PlanInput, PlannedTable } from './plan/index.ts';
 import { borrowTarget, note, optionsOf, type RunRow, type TableRow, workOf } from './state.ts';
 
 /** What a table takes over from an earlier run that did not end it: its work, its generation, its chunks. */
@@ -34,11 +34,13 @@ export async function adoptable(
   deps: Deps,
   run: RunRow,
   planned: readonly PlannedTable[],
+  decide: Decide,
 ): Promise<ReadonlyMap<number, Adopted>> {
   const adopted = new Map<number, Adopted>();
   for (const { one, row, number } of await unfinished(deps.db, run, planned)) {
     const pieces = await deps.db.select().from(chunks).where(ofGeneration(row)).orderBy(chunks.chunk);
-    const work = one.continue === 'restart' ? undefined : sameWork(one, row);
+    const work =
+      one.continue === 'restart' ? undefined : (sameWork(one, row) ?? (await asDescribedThen(one, row, decide)));
     try {
       await using target = await borrowTarget(deps, run, one.target);
       const durable = work ? await doneIn(target.it.checkpoints(workOf(row))) : undefined;
@@ -106,6 +108,23 @@ function sameWork(one: PlannedTable, row: TableRow): Work | undefined {
   };
   const same = isDeepStrictEqual(compared(work), compared(old));
   return same && isDeepStrictEqual(plain(one.where), plain(optionsOf(row).where)) ? work : undefined;
+}
+
+type Decide = (again: NonNullable<PlanInput['again']>) => Promise<readonly PlannedTable[]>;
+
+/**
+ * Two samples of the same documents differ. Documents in the same form as before go on as they were described then: one that
+ * this does not cover is noticed when it is read, as ever. What is another collection of that name is noticed there too
+ * (SOURCE_CHANGED), and such a table begins anew.
+ */
+async function asDescribedThen(one: PlannedTable, row: TableRow, decide: Decide): Promise<Work | undefined> {
+  const { shape } = optionsOf(row);
+  if (!one.work || !one.shape || !shape || !row.work || row.failure?.code === 'SOURCE_CHANGED') return undefined;
+  const form = ({ thorough: _thorough, ...lasting }: DocumentShape) => plain(lasting);
+  if (!isDeepStrictEqual(form(one.shape), form(shape))) return undefined;
+  const { sourceName, target } = one;
+  const [then] = await decide({ sourceName, target, described: row.work.source });
+  return then && sameWork(then, row);
 }
 
 /** Statistics, and how far a sequence is: they change while a table is the same. */

@@ -36,7 +36,7 @@ export async function plan(deps: Deps, ref: RunRef, signal: AbortSignal): Promis
   let mixed = false;
   if (known.length === 0) {
     const [planned] = await Promise.all([decide(deps, run), snapshot]);
-    const adopted = await adoptable(deps, run, planned);
+    const adopted = await adoptable(deps, run, planned, (again) => decide(deps, run, again));
     await store(deps, run, planned, adopted);
     mixed = adopted.size > 0;
   } else {
@@ -107,6 +107,7 @@ const rowOf = (run: RunRow, one: PlannedTable) => ({
     why: one.why,
     chunks: one.chunks,
     batchSize: one.batchSize,
+    ...(one.shape ? { shape: one.shape } : {}),
     ...(one.timeDelay > 0 ? { timeDelay: one.timeDelay } : {}),
     maxQuarantined: one.maxQuarantined,
     where: one.where,

@@ -55,7 +55,12 @@ export async function replanned(
     );
   }
   const { unfit: _unfit, ...kept } = before;
-  const options: TableOptions = { ...kept, why: one.why, describedAgain: times };
+  const options: TableOptions = {
+    ...kept,
+    why: one.why,
+    ...(one.shape ? { shape: one.shape } : {}),
+    describedAgain: times,
+  };
   return {
     work: one.work,
     options,

@@ -18,7 +18,7 @@ import {
   unique,
   uuid,
 } from 'drizzle-orm/pg-core';
-import type { Check, Predicate, Published, TableSummary, Work } from '../connectors/contract.ts';
+import type { Check, DocumentShape, Predicate, Published, TableSummary, Work } from '../connectors/contract.ts';
 
 export const godwit = pgSchema('godwit');
 
@@ -235,6 +235,8 @@ export type TableOptions = {
   readonly why: string;
   readonly chunks: 'one' | 'many';
   readonly batchSize: number;
+  /** The form of its documents. */
+  readonly shape?: DocumentShape;
   /** Seconds to wait after each batch. */
   readonly timeDelay?: number;
   /** The generation that met a document which does not fit its description: the table is described again before it goes on. */

@@ -36,6 +36,8 @@ export type PlannedTable = {
   readonly estimatedBytes: number;
   readonly chunks: 'one' | 'many';
   readonly batchSize: number;
+  /** The form of its documents. */
+  readonly shape?: DocumentShape;
   /** Seconds to wait after each batch. */
   readonly timeDelay: number;
   readonly maxQuarantined: number;
@@ -59,8 +61,11 @@ export type PlanInput = {
   readonly chunkBytes: number;
   /** A transient failure of one target fails its tables. Absent: it is thrown, and the plan tried again. */
   readonly impatient?: boolean;
-  /** Only this one, described by all of its documents: what a run had planned met one that did not fit. */
-  readonly again?: { readonly sourceName: string; readonly target: string };
+  /**
+   * Only this one: described by all of its documents (what a run had planned met one that did not fit), or as it was
+   * described before.
+   */
+  readonly again?: { readonly sourceName: string; readonly target: string; readonly described?: Table };
 };
 
 /**
@@ -81,7 +86,8 @@ export async function planRun(given: PlanInput): Promise<PlannedTable[]> {
   const wanted = expanded
     .filter((want) => !again || (tableText(want.name) === again.sourceName && want.target === again.target))
     .map((want) => shaped(input, want));
-  const tables = await describe(source, wanted);
+  const known = again?.described;
+  const tables = known ? new Map(wanted.map((want) => [descriptionOf(want), known])) : await describe(source, wanted);
   const sourceIdentity = await source.identity();
   const same = new Set<string>();
   for (const [name, opened] of targets) {
@@ -138,7 +144,7 @@ function shaped({ source, targets, again }: PlanInput, want: Wanted): Shaped {
   try {
     const shape = shapeOf({ entry: want.entry, name: want.name, source, ...target, targetName: want.target });
     if (!shape || want.failure) return want;
-    return { ...want, shape: again ? { ...shape, thorough: true } : shape };
+    return { ...want, shape: again && !again.described ? { ...shape, thorough: true } : shape };
   } catch (error) {
     return { ...want, failure: asGodwitError(error) };
   }
@@ -334,6 +340,7 @@ function finished(
     estimatedBytes: one.table?.bytes ?? -1,
     chunks: one.chunks,
     batchSize: entry.batchSize,
+    ...(one.want.shape ? { shape: one.want.shape } : {}),
     timeDelay: entry.timeDelay ?? 0,
     maxQuarantined: entry.maxQuarantined,
     where: entry.where,

@@ -8,7 +8,7 @@ import { Endpoints } from '../../activities/endpoints.ts';
 import type { Source } from '../../connectors/contract.ts';
 import { chunks, events, runTables } from '../../db/schema.ts';
 import { GodwitError } from '../../errors.ts';
-import { createDatabase, missing, sharedMongodb, type TestDatabase } from '../servers/shared.ts';
+import { createDatabase, createMongoDatabase, missing, sharedMongodb, type TestDatabase } from '../servers/shared.ts';
 import { install, query } from './installation.ts';
 import { quiet } from './stubbed-worker.ts';
 
@@ -98,6 +98,50 @@ describe.skipIf(noMongo)('a field and a type that no sample had', () => {
     );
     expect(rows).toEqual([{ all: documents, keys: documents, late: 1, n: expect.stringContaining('no number') }]);
     expect(await leftovers()).toEqual([]);
+  });
+});
+
+describe.skipIf(noMongo)('a run cut short, and a sample that shows less than the one before', () => {
+  test('the next run goes on by the description of then', async () => {
+    const { url } = await sharedMongodb();
+    await using source = await createMongoDatabase();
+    await using target = await createDatabase();
+    await using mongo = new MongoClient(url);
+    const collection = mongo.db(source.name).collection('orders');
+    const all = 1900;
+    const filler = 'x'.repeat(1900);
+    await collection.insertMany(
+      Array.from({ length: all }, (_, i): object => ({
+        _id: i + 1,
+        filler,
+        ...(i + 1 === all ? { rare: 'a\0b' } : {}),
+      })),
+    );
+    await using godwit = await install({ GODWIT_CHUNK_MB: '1' });
+    await using _worker = await godwit.work();
+    const mapping = {
+      name: 'orders',
+      source: { source_type: 'mongo', url, db_name: source.name },
+      destination: { warehouse: { destination_type: 'pgsql', url: target.url, schema: 'copy' } },
+      collections: [{ collection_name: 'orders', mode: 'replace', documents: 'flatten' }],
+    };
+    const rowOf = async (runId: string) =>
+      (await godwit.db.select().from(runTables).where(eq(runTables.runId, runId)))[0];
+    const first = await godwit.begin(mapping);
+    await first.result().catch(() => {});
+    const before = await rowOf(first.run.id);
+    expect(before).toMatchObject({ status: 'failed', failure: { code: 'VALUE_REFUSED' } });
+    expect(before?.chunksDone).toBeGreaterThan(0);
+
+    await collection.replaceOne({ _id: all as never }, { filler });
+    const second = await godwit.begin(mapping);
+    expect(await second.result()).toMatchObject({ status: 'succeeded' });
+    const after = await rowOf(second.run.id);
+    expect(after).toMatchObject({ status: 'succeeded', generation: before?.generation, rowsWritten: all });
+    expect(after?.notes.join('\n')).toContain(`goes on where run 1 stopped: ${before?.chunksDone} of`);
+    expect(await query(target.url, 'SELECT count(*)::int AS n, count(rare)::int AS rare FROM copy.orders')).toEqual([
+      { n: all, rare: 0 },
+    ]);
   });
 });
 
