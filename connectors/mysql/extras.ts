@@ -28,8 +28,10 @@ export type MysqlExtras = {
   readonly partitioning?: string;
   /** System-versioned (MariaDB): only its current rows are read. */
   readonly versioned?: boolean;
-  /** Columns and storage as they were when described: what a chunk compares. */
-  readonly shape: string;
+  /**
+   * The storage generation: the ids of its tablespaces, or where the login may not see those the time it was made.
+   * TRUNCATE and a rebuild give a table new ones. Empty for a view.
+   */
   readonly storage: string;
   /** The index `key` stands on, for chunks; its leading columns that ranges can be made of. */
   readonly keyIndex?: { readonly name: string; readonly columns: readonly string[] };
