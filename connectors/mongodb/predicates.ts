@@ -131,6 +131,8 @@ function coarse(
   // NULL has more faces than one filter sees on every server: missing, `undefined`, inside of an array.
   if (!addressable(path) || op === 'is null' || op === 'is not null') return undefined;
   const field = path.join('.');
+  // Not every server has the order of texts that MongoDB has.
+  if (form === 'string' && op !== '=' && op !== 'in') return undefined;
   const operands = values.map((value) => operand(value, form, type, collated));
   if (operands.includes(undefined)) return undefined;
   const [first] = operands;

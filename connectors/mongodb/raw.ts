@@ -6,7 +6,7 @@ import type { Document, RunCommandCursor } from 'mongodb';
 import { GodwitError, type Where } from '../../errors.ts';
 import { behindName, int32 } from './bson.ts';
 import { translate } from './errors.ts';
-import type { Session } from './session.ts';
+import { type Session, worthAnother } from './session.ts';
 
 /** The elements of a BSON array of documents: `start` is the first element's type, `end` the NUL behind the last one. */
 export type RawBatch = { readonly b: Buffer; readonly start: number; readonly end: number };
@@ -48,7 +48,7 @@ export async function* rawBatches(session: Session, command: Document, options: 
   }
 }
 
-/** A pooled connection may have died since it was used last; nothing was read yet, so it is tried once more. */
+/** A pooled connection may have died since it was used last; nothing was read yet, so it is tried again. */
 async function first(session: Session, command: Document, aborted: Promise<never>, batchSize: number) {
   for (let tries = 1; ; tries++) {
     const cursor = session.db.runCursorCommand(command, { readPreference: session.client.options.readPreference });
@@ -58,8 +58,7 @@ async function first(session: Session, command: Document, aborted: Promise<never
       return { cursor, more: Promise.resolve(more) };
     } catch (error) {
       await closeSoon(cursor);
-      const failed = translate(error);
-      if (tries > 1 || failed.code !== 'CONNECTION_FAILED') throw error;
+      if (!worthAnother(translate(error), tries)) throw error;
     }
   }
 }

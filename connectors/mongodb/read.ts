@@ -37,6 +37,7 @@ export async function* readChunk(lazy: LazySession, table: Table, chunk: Chunk, 
       where: { table: name },
     });
     yield* inFormat(batches, scan, want);
+    want.signal.throwIfAborted();
     await assertUnchanged(session, table, extras);
   } catch (error) {
     throw want.signal.aborted ? want.signal.reason : placed(error, name, chunk);
@@ -74,7 +75,7 @@ function findCommand(session: Session, table: Table, extras: MongoExtras, chunk:
 
 async function assertUnchanged(session: Session, table: Table, extras: MongoExtras): Promise<void> {
   const name = tableText(table.name);
-  const now = await session.run(() => collectionNamed(session, table.name.name), { table: name });
+  const now = await session.read(() => collectionNamed(session, table.name.name), { table: name });
   if (now?.storage === extras.storage) return;
   const what = now ? 'was dropped and made again, or its options changed' : 'is not there any more';
   throw new GodwitError('SOURCE_CHANGED', `The collection ${name} ${what} since it was planned.`, { table: name });

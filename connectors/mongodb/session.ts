@@ -39,6 +39,8 @@ export interface Session extends AsyncDisposable {
   facts(): Promise<ServerFacts>;
   /** Runs the work; what the driver throws is translated. */
   run<T>(work: (db: Db) => Promise<T>, where?: Where): Promise<T>;
+  /** The same for what only reads: again when the connection failed, which may have died in the pool long ago. */
+  read<T>(work: (db: Db) => Promise<T>, where?: Where): Promise<T>;
 }
 
 /** Throws CONNECTION_FAILED, UNKNOWN_HOST, LOGIN_REFUSED, TLS_FAILED, SERVER_UNSUITABLE. The caller disposes. */
@@ -56,22 +58,44 @@ export async function openSession(address: MongoAddress): Promise<Session> {
   }
   const opened = client;
   const db = opened.db(address.database);
+  const run: Session['run'] = async (work, where) => {
+    try {
+      return await work(db);
+    } catch (error) {
+      throw translate(error, where);
+    }
+  };
   return {
     client: opened,
     db,
     replicated: typeof hello.setName === 'string' || hello.msg === 'isdbgrid',
     facts: () => factsOf(db),
-    async run(work, where) {
-      try {
-        return await work(db);
-      } catch (error) {
-        throw translate(error, where);
+    run,
+    async read(work, where) {
+      for (let tries = 1; ; tries++) {
+        try {
+          return await run(work, where);
+        } catch (error) {
+          if (!worthAnother(error, tries)) throw error;
+        }
       }
     },
     async [Symbol.asyncDispose]() {
       await opened.close().catch(() => {});
     },
   };
+}
+
+const poolSize = 16;
+
+/**
+ * Is a read worth trying again? Once, when the connection failed; and as often as there may be dead connections in the
+ * pool when nothing could even be written: the driver takes such a failure for one of that connection alone.
+ */
+export function worthAnother(error: unknown, tries: number): boolean {
+  if (!(error instanceof GodwitError) || error.code !== 'CONNECTION_FAILED') return false;
+  const { native } = error.where;
+  return tries < (native === 'ECONNRESET' || native === 'EPIPE' ? poolSize + 2 : 2);
 }
 
 /** Opens when first used, once for all; what failed to open is tried again by the next use. */
@@ -99,6 +123,12 @@ export class LazySession implements AsyncDisposable {
   async use<T>(work: (session: Session) => Promise<T>, where?: Where): Promise<T> {
     const session = await this.get();
     return await session.run(() => work(session), where);
+  }
+
+  /** For what only reads: see `Session.read`. */
+  async read<T>(work: (session: Session) => Promise<T>, where?: Where): Promise<T> {
+    const session = await this.get();
+    return await session.read(() => work(session), where);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -138,7 +168,7 @@ function optionsOf(address: MongoAddress): MongoClientOptions {
     // A statement may take long; a server that went away is noticed by the heartbeat, which ends its connections.
     socketTimeoutMS: 0,
     heartbeatFrequencyMS: 10_000,
-    maxPoolSize: 16,
+    maxPoolSize: poolSize,
     maxIdleTimeMS: 60_000,
     retryReads: true,
     retryWrites: true,

@@ -103,7 +103,7 @@ export abstract class Sink {
     let length = 1;
     for (let bound = 10; rest >= bound; bound *= 10) length++;
     for (let i = this.p + length - 1; i > this.p; i--) {
-      const tenth = Math.floor(rest / 10);
+      const tenth = (rest / 10) | 0;
       b[i] = zero + (rest - tenth * 10);
       rest = tenth;
     }

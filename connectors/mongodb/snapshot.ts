@@ -4,7 +4,7 @@ import type { LazySession } from './session.ts';
 
 /** `position`: the cluster time, where a change stream can start; empty on a single server. */
 export async function openMoment(lazy: LazySession): Promise<Snapshot> {
-  const facts = await lazy.use((session) => session.facts());
+  const facts = await lazy.read((session) => session.facts());
   const { promise: lost } = Promise.withResolvers<never>();
   return {
     token: '',

@@ -22,16 +22,16 @@ export function openSource(settings: MongoSettings): Source {
     system: 'mongodb',
     formats: readFormats,
     documents: true,
-    identity: () => lazy.use((session) => databaseIdentity(session, address.hosts)),
+    identity: () => lazy.read((session) => databaseIdentity(session, address.hosts)),
     check: () => checkSource(address),
-    tables: () => lazy.use(listTables),
+    tables: () => lazy.read(listTables),
     async describe(name, shape = byTheManual) {
-      const [table] = await lazy.use((session) => describeTables(session, [named(name)], shape));
+      const [table] = await lazy.read((session) => describeTables(session, [named(name)], shape));
       if (!table || table instanceof Error) throw table ?? new Error('nothing was described');
       return table;
     },
     describeAll: (names, shape = byTheManual) =>
-      lazy.use((session) => describeTables(session, names.map(named), shape)),
+      lazy.read((session) => describeTables(session, names.map(named), shape)),
     open: () => openMoment(lazy),
     split: (table, options) => splitTable(lazy, table, options),
     read: (table, chunk, want) => readChunk(lazy, table, chunk, want),

@@ -13,6 +13,7 @@ import {
   stringStart,
 } from './bson.ts';
 import { cellOf, isNothing, shown } from './cells.ts';
+import { jsonBytes } from './ejson.ts';
 import type { MongoColumn } from './extras.ts';
 import type { Sink } from './sink.ts';
 import { isFar } from './types.ts';
@@ -37,12 +38,22 @@ type Fast = (sink: Sink, b: Buffer, type: number, at: number) => boolean;
 function directly(column: MongoColumn): Fast | undefined {
   switch (column.form) {
     case 'string':
-    case 'str':
       return (sink, b, type, at) => {
-        if (type !== bson.string) return column.form === 'str' && number(sink, b, type, at);
+        if (type !== bson.string) return false;
         sink.text(b, stringStart(at), stringEnd(b, at));
         return true;
       };
+    case 'str':
+      return stringified;
+    case 'json':
+    case 'exact json': {
+      const style = column.form === 'json' ? 'plain' : 'canonical';
+      return (sink, b, type, at) => {
+        const json = jsonBytes(b, type === 0 ? bson.null : type, at, style);
+        sink.text(json, 0, json.length);
+        return true;
+      };
+    }
     case 'objectId':
       return (sink, b, type, at) => {
         if (type !== bson.objectId) return false;
@@ -96,6 +107,26 @@ function directly(column: MongoColumn): Fast | undefined {
       };
     default:
       return undefined;
+  }
+}
+
+/** What the manual's texts mostly are. */
+function stringified(sink: Sink, b: Buffer, type: number, at: number): boolean {
+  switch (type) {
+    case bson.string:
+      sink.text(b, stringStart(at), stringEnd(b, at));
+      return true;
+    case bson.objectId:
+      sink.hex(b, at, at + 12);
+      return true;
+    case bson.object:
+    case bson.array: {
+      const json = jsonBytes(b, type, at, 'plain');
+      sink.text(json, 0, json.length);
+      return true;
+    }
+    default:
+      return number(sink, b, type, at);
   }
 }
 
