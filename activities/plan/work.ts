@@ -45,6 +45,7 @@ export function planWork(input: WorkInput): PlannedWork {
   const columns = moved.map(({ column, fit }): PlanColumn => planColumn(input, column, fit, notes));
   notes.push(...checkedNotes(columns));
   if (entry.mode === 'dumping') columns.push(snapshotDateColumn(input, columns));
+  if (!target.documents && !target.formats.includes(fileFormat(use))) refuseLongColumns(columns, target, at);
 
   const key = targetKey(input, columns);
   const partition = renamedPartition(entry);
@@ -96,6 +97,16 @@ function refuseLongNames(name: TableName, target: Target, at: { table: string; t
       const sentence = `The name "${part}" on target ${at.target} has ${length} bytes; ${target.nameLimit} is the limit there.`;
       throw new GodwitError('NAME_TOO_LONG', sentence, at);
     }
+  }
+}
+
+/** Fields of documents, and columns of files, may have any name; a database would cut it. */
+function refuseLongColumns(columns: readonly PlanColumn[], target: Target, at: { table: string; target: string }) {
+  for (const { name } of columns) {
+    const length = Buffer.byteLength(name);
+    if (length <= target.nameLimit) continue;
+    const sentence = `The column "${name}" of ${at.table} has a name of ${length} bytes; ${target.nameLimit} is the limit on target ${at.target}. Give it another one with col_rename.`;
+    throw new GodwitError('NAME_TOO_LONG', sentence, { ...at, column: name });
   }
 }
 

@@ -219,6 +219,7 @@ describe('documents', () => {
 
 describe('one collection to two targets', () => {
   let refusals: (work: Work) => GodwitError[] = () => [];
+  let long = '';
   const asked: [string[], unknown][] = [];
   const described = (table: TableName, shape?: DocumentShape): Table => ({
     system: 'mongodb',
@@ -226,6 +227,7 @@ describe('one collection to two targets', () => {
     kind: 'collection',
     columns: [
       { name: '_id', type: { kind: 'text' }, native: shape?.as === 'raw' ? 'any' : 'text', nullable: false },
+      ...(long ? [{ name: long, type: { kind: 'text' } as const, native: 'text', nullable: true }] : []),
       ...(shape?.thorough ? [{ name: 'late', type: { kind: 'int64' } as const, native: 'long', nullable: true }] : []),
     ],
     key: ['_id'],
@@ -309,6 +311,22 @@ describe('one collection to two targets', () => {
       ['shop.a', 'archive', 'TARGET_DIFFERS', undefined],
       ['shop.b', 'archive', 'TARGET_DIFFERS', undefined],
     ]);
+  });
+
+  test('a field with a name that the target would cut is refused, or renamed', async () => {
+    long = 'ü'.repeat(32);
+    const failures = async () =>
+      (await plan()).map((one) => [one.target, one.failure?.code]).filter(([target]) => target === 'dwh');
+    expect(await failures()).toEqual([
+      ['dwh', 'NAME_TOO_LONG'],
+      ['dwh', 'NAME_TOO_LONG'],
+    ]);
+    long = 'ü'.repeat(31);
+    expect(await failures()).toEqual([
+      ['dwh', undefined],
+      ['dwh', undefined],
+    ]);
+    long = '';
   });
 
   test('planned again, one alone is described, by all of its documents', async () => {
