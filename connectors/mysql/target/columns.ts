@@ -1,0 +1,83 @@
+/**
+ * What a field of pg-text (connectors/contract.ts) becomes on its way into a column: an expression of the server, the same
+ * for LOAD DATA (over the variable the field was read into) and for INSERT (over a literal). Without one the field goes
+ * into its column as it is, and the server reads its text.
+ */
+import type { PlanColumn } from '../../contract.ts';
+import { isGeometry } from '../types.ts';
+
+export type Taken = (field: string) => string;
+
+export function takenBy(column: PlanColumn): Taken | undefined {
+  const plain = plainly(column);
+  const mend = mending(column);
+  if (!mend) return plain;
+  return (field) => mend(field, plain ? plain(field) : field);
+}
+
+/** Anything else stays what it is, and is refused by the column's type. */
+const flag: Taken = (field) => `CASE ${field} WHEN 't' THEN '1' WHEN 'f' THEN '0' ELSE ${field} END`;
+
+const bytes: Taken = (field) => `UNHEX(SUBSTR(${field}, 3))`;
+
+function plainly({ type, native }: PlanColumn): Taken | undefined {
+  // A text in a BIT would be its bytes; a year of 0 as text is 2000.
+  if (/^(bit|year)\b/.test(native)) return (field) => `CAST(${type.kind === 'bool' ? flag(field) : field} AS UNSIGNED)`;
+  switch (type.kind) {
+    case 'bool':
+      return flag;
+    case 'bytes':
+      return bytes;
+    case 'native':
+      // A geometry comes from MySQL as its own bytes; anything else is shaped as text.
+      return isGeometry(/^[a-z]+/i.exec(native)?.[0]?.toLowerCase() ?? '') ? bytes : undefined;
+    case 'timestamptz':
+      // Servers differ in what they make of a zone; the text is always in UTC.
+      return (field) => `IF(RIGHT(${field}, 3) = '+00', LEFT(${field}, CHAR_LENGTH(${field}) - 3), ${field})`;
+    case 'float32':
+      // The shortest text of the largest float is, read as a double, a little larger than it.
+      return native.startsWith('float')
+        ? (field) =>
+            `IF(${field} LIKE '%38' AND ABS(${field}) BETWEEN ${largestFloat} AND 3.4028235677973366e38, SIGN(${field}) * ${largestFloat}, ${field})`
+        : undefined;
+    default:
+      return undefined;
+  }
+}
+
+const largestFloat = '3.4028234663852886e38';
+const largest: Readonly<Record<string, string>> = { float32: largestFloat, float64: '1.7976931348623157e308' };
+
+/**
+ * What `on_misfit` asks for and no source does: NaN and infinities where the type has none, a text longer than its key.
+ * (Sources mend what is outside of years 1 to 9999, and what is not finite in a decimal.)
+ */
+function mending({
+  type,
+  native,
+  fit,
+  misfit,
+}: PlanColumn): ((field: string, otherwise: string) => string) | undefined {
+  if (fit !== 'checked' || (misfit !== 'null' && misfit !== 'clamp')) return undefined;
+  const clamp = misfit === 'clamp';
+  switch (type.kind) {
+    case 'float32':
+    case 'float64': {
+      const end = largest[type.kind];
+      const near = clamp ? `WHEN 'Infinity' THEN ${end} WHEN '-Infinity' THEN -${end}` : '';
+      const none = clamp ? '' : `WHEN 'Infinity' THEN NULL WHEN '-Infinity' THEN NULL`;
+      return (field, otherwise) => `CASE ${field} WHEN 'NaN' THEN NULL ${near}${none} ELSE ${otherwise} END`;
+    }
+    case 'bytes':
+    case 'text':
+    case 'json': {
+      const [, word, length] = /^(varchar|varbinary)\((\d+)\)/.exec(native) ?? [];
+      if (word === undefined) return undefined;
+      const size = word === 'varchar' ? 'CHAR_LENGTH' : 'LENGTH';
+      return (_, otherwise) =>
+        clamp ? `LEFT(${otherwise}, ${length})` : `IF(${size}(${otherwise}) > ${length}, NULL, ${otherwise})`;
+    }
+    default:
+      return undefined;
+  }
+}
