@@ -27,6 +27,11 @@ export type SystemEntry = {
   readonly target?: () => Promise<{ openTarget(settings: never, environment: never): Target | Promise<Target> }>;
 };
 
+const mysqlSettings = async (): Promise<SettingsEntry> => {
+  const { settingsSchema, secretKeys, parseSettings, normalise } = await import('./mysql/settings.ts');
+  return { schema: settingsSchema, secretKeys, normalise: (settings) => normalise(parseSettings(settings)) };
+};
+
 export const registry = {
   pgsql: {
     system: 'postgres',
@@ -37,6 +42,20 @@ export const registry = {
     },
     source: () => import('./postgres/source.ts'),
     target: () => import('./postgres/target.ts'),
+  },
+  mysql: {
+    system: 'mysql',
+    title: 'MySQL',
+    settings: mysqlSettings,
+    source: () => import('./mysql/source.ts'),
+    target: () => import('./mysql/target.ts'),
+  },
+  mariadb: {
+    system: 'mysql',
+    title: 'MariaDB',
+    settings: mysqlSettings,
+    source: () => import('./mysql/source.ts'),
+    target: () => import('./mysql/target.ts'),
   },
   mongo: {
     system: 'mongodb',
