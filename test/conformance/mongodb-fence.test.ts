@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Db, MongoClient } from 'mongodb';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { Chunk, Target, Work } from '../../connectors/contract.ts';
 import { openTarget } from '../../connectors/mongodb/target.ts';
 import type { Row } from '../../connectors/types.ts';
@@ -35,6 +35,7 @@ const others: Row[] = [[50, 'of another chunk']];
 describe.skipIf(await missing('mongodb'))('MongoDB as a target, overtaken', () => {
   let database: TestDatabase;
   let client: MongoClient;
+  /** Of this test alone. */
   let db: Db;
   let target: Target;
   let folder: string;
@@ -42,11 +43,15 @@ describe.skipIf(await missing('mongodb'))('MongoDB as a target, overtaken', () =
   beforeAll(async () => {
     database = await createMongoDatabase();
     client = await connect(database.url);
-    db = client.db(database.name);
     target = openTarget({ url: database.url });
     folder = await mkdtemp(join(tmpdir(), 'godwit-mongodb-fence-'));
     proxy = await startProxy({ port: Number(new URL(database.url).port) });
   });
+  let number = 0;
+  beforeEach(() => {
+    db = client.db(`${database.name}_${++number}`);
+  });
+  afterEach(() => db.dropDatabase());
   afterAll(async () => {
     await proxy?.stop();
     await target?.[Symbol.asyncDispose]();
@@ -106,7 +111,7 @@ describe.skipIf(await missing('mongodb'))('MongoDB as a target, overtaken', () =
   for (const point of ['before-commit', 'between-checkpoint-and-commit'] as const) {
     for (const chunk of [keys(1), all]) {
       test.each(stages)(`a worker stopped ${point} in a chunk of ${chunk.kind} wakes up %s`, async (stage) => {
-        const work = plainWork(database.name);
+        const work = plainWork(db.databaseName);
         const faults = await armed(point, 'SIGSTOP');
         const argument = { url: database.url, work, chunks: [{ chunk, rows: before }], whole: false };
         const { child, said } = start(argument, faults);
@@ -124,7 +129,7 @@ describe.skipIf(await missing('mongodb'))('MongoDB as a target, overtaken', () =
   }
 
   test.each(stages)('an insert that was on the wire arrives %s', async (stage) => {
-    const work = plainWork(database.name);
+    const work = plainWork(db.databaseName);
     const url = new URL(database.url);
     url.port = String(proxy.port);
     await using slow = openTarget({ url: url.href });
@@ -155,7 +160,7 @@ describe.skipIf(await missing('mongodb'))('MongoDB as a target, overtaken', () =
   test.each(['before-commit', 'between-checkpoint-and-commit', 'after-commit', 'in-swap', 'after-swap'])(
     'a run killed %s goes on where it was',
     async (point) => {
-      const first = plainWork(database.name);
+      const first = plainWork(db.databaseName);
       const chunks = [
         { chunk: keys(1), rows: after },
         { chunk: keys(2), rows: others },
@@ -175,7 +180,7 @@ describe.skipIf(await missing('mongodb'))('MongoDB as a target, overtaken', () =
   );
 
   test('a publication whose answer was lost is recognised, also when somebody publishes at the same time', async () => {
-    const work = plainWork(database.name);
+    const work = plainWork(db.databaseName);
     await target.prepare(work);
     await write(work, keys(1), after);
     await using other = openTarget({ url: database.url });
@@ -191,7 +196,7 @@ describe.skipIf(await missing('mongodb'))('MongoDB as a target, overtaken', () =
   });
 
   test('many attempts of many chunks, each overtaken again, leave what the last ones read', async () => {
-    const work = plainWork(database.name);
+    const work = plainWork(db.databaseName);
     await target.prepare(work);
     const expected: Row[] = [];
     for (let id = 1; id <= 4; id++) {

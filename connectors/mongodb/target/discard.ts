@@ -2,7 +2,7 @@
 import type { Work } from '../../contract.ts';
 import { dropCollection, listed } from './collections.ts';
 import { type Ledger, ofHash, type WorkDoc, workOf } from './ledger.ts';
-import { hashOf, stagingPrefix, turnIn } from './names.ts';
+import { hashIn, hashOf, stagingPrefix, turnIn } from './names.ts';
 import { baseOf } from './take-over.ts';
 
 /** Idempotent. Writers that come later find no work: FENCED; what one of them makes again he drops himself. */
@@ -50,9 +50,10 @@ export async function sweep(ledger: Ledger, work: Work): Promise<void> {
     if (doc._id !== hashOf(work) && (work.mode === 'replace' || doc.state === 'published'))
       await remove(ledger, doc._id);
   }
+  // Listed first: a work is in the ledger before its staging is made.
+  const stagings = await listed(db, { prefix: stagingPrefix('') });
   const known = new Set((await works.find({}, { projection: { _id: 1 } }).toArray()).map(({ _id }) => _id));
-  for (const { name } of await listed(db, { prefix: '_godwit.t_' })) {
-    const hash = name.slice('_godwit.t_'.length).split('_')[0] ?? '';
-    if (!known.has(hash)) await dropCollection(db, name);
+  for (const { name } of stagings) {
+    if (!known.has(hashIn(name))) await dropCollection(db, name);
   }
 }

@@ -30,8 +30,11 @@ export const hashOf = (work: Work): string =>
     .digest('hex')
     .slice(0, 20);
 
-/** Of all collections of a work, whatever its life. */
-export const stagingPrefix = (hash: string): string => `_godwit.t_${hash}_`;
+/** Of all collections of a work, whatever its life; of all works without a hash. */
+export const stagingPrefix = (hash: string): string => (hash === '' ? '_godwit.t_' : `_godwit.t_${hash}_`);
+
+/** The work a collection on its way belongs to. */
+export const hashIn = (name: string): string => name.slice(stagingPrefix('').length).split('_')[0] ?? '';
 
 /** Receives the rows of first attempts. */
 export const stagingOf = (hash: string, life: string): string => `${stagingPrefix(hash)}${life}`;
