@@ -175,6 +175,7 @@ const said: Readonly<Record<number, string>> = {
   4025: 'a row breaks a check',
   1261: 'a row has too few fields',
   1262: 'a row has too many fields',
+  1263: 'a value is NULL where NULL is not allowed',
   1264: 'a number or date is out of range',
   1265: 'a value was cut to fit its column',
   1292: 'a date, time or number is not understood',
@@ -262,6 +263,8 @@ function columnIn(number: number, message: string): string | undefined {
     case 1048:
     case 1364:
       return /^(?:Column|Field) '([^']{1,64})'/.exec(message)?.[1];
+    case 1263:
+      return /NOT NULL column '([^']{1,64})' at row \d+$/.exec(message)?.[1];
     case 1264:
     case 1265:
     case 1292:
