@@ -2,11 +2,11 @@
 import { GodwitError } from '../../errors.ts';
 import type { Column, DocumentShape, FieldCast, TableName } from '../contract.ts';
 import { tableText } from '../contract.ts';
-import type { MongoColumn } from './extras.ts';
+import type { MongoColumn, MongoExtras } from './extras.ts';
 import { type Field, fieldNamed } from './observe.ts';
 import { castAs, type Held, heldAs, keyHeldAs, seen } from './types.ts';
 
-export type Shaped = { readonly columns: readonly Column[]; readonly special: Record<string, MongoColumn> };
+export type Shaped = { readonly columns: readonly Column[]; readonly special: MongoExtras['columns'] };
 
 /** A nested document with more different fields than this is a map: its keys are data, and it stays one JSON column. */
 const mostFields = 100;
@@ -18,7 +18,7 @@ export function shapeColumns(root: Field, shape: DocumentShape, table: TableName
   refuseKeyCast(shape, table);
   const drafts = draftsOf(root, shape, unique);
   const columns: Column[] = [];
-  const special: Record<string, MongoColumn> = {};
+  const special: [string, MongoColumn][] = [];
   const paths = new Map<string, Draft>();
   for (const draft of drafts) {
     const name = columnName(draft.path);
@@ -29,9 +29,9 @@ export function shapeColumns(root: Field, shape: DocumentShape, table: TableName
     const isKey = unique && draft.path.length === 1 && draft.path[0] === '_id';
     const { type, native, form } = draft.held;
     columns.push({ name, type, native, nullable: !isKey && draft.path.length > 0 && form !== 'as int' });
-    special[name] = { path: draft.path, form, ...('wide' in type && type.wide ? { wide: true } : {}) };
+    special.push([name, { path: draft.path, form, ...('wide' in type && type.wide ? { wide: true } : {}) }]);
   }
-  return { columns, special };
+  return { columns, special: Object.fromEntries(special) };
 }
 
 const columnName = (path: readonly string[]): string => (path.length === 0 ? 'document' : path.join('_') || '_');

@@ -31,3 +31,7 @@ export type MongoColumn = {
 
 export const mongoExtras = (table: Table): MongoExtras | undefined =>
   table.system === 'mongodb' ? (table.extras as MongoExtras | undefined) : undefined;
+
+/** A document may have fields of any name, `constructor` too. */
+export const columnNamed = ({ columns }: MongoExtras, name: string): MongoColumn | undefined =>
+  Object.hasOwn(columns, name) ? columns[name] : undefined;

@@ -7,7 +7,7 @@ import { GodwitError } from '../../errors.ts';
 import type { Predicate, Table } from '../contract.ts';
 import type { LogicalType, Value } from '../types.ts';
 import { parseInstant } from './dates.ts';
-import { type MongoColumn, mongoExtras } from './extras.ts';
+import { columnNamed, type MongoColumn, mongoExtras } from './extras.ts';
 
 export type Test = { readonly column: string; readonly passes: (value: Value) => boolean };
 
@@ -110,7 +110,7 @@ function micros(instant: string): bigint {
 export function coarseFilter(table: Table, predicates: readonly Predicate[] = []): Document | undefined {
   const extras = mongoExtras(table);
   const parts = predicates.flatMap((predicate) => {
-    const column = extras?.columns[predicate.column];
+    const column = extras && columnNamed(extras, predicate.column);
     const type = table.columns.find(({ name }) => name === predicate.column)?.type;
     const part = column && type && coarse(predicate, column, type, extras?.collated ?? true);
     return part ? [part] : [];

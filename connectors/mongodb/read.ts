@@ -8,7 +8,7 @@ import { behindName, int32 } from './bson.ts';
 import { collectionNamed } from './catalog.ts';
 import { canonical, cellOf, constantValue, shown } from './cells.ts';
 import { numberOf, translate } from './errors.ts';
-import { type MongoColumn, type MongoExtras, mongoExtras } from './extras.ts';
+import { columnNamed, type MongoColumn, type MongoExtras, mongoExtras } from './extras.ts';
 import { type Known, Locator } from './locate.ts';
 import { coarseFilter, testsOf } from './predicates.ts';
 import { type RawBatch, rawBatches } from './raw.ts';
@@ -96,7 +96,7 @@ class Scan {
   constructor(table: Table, extras: MongoExtras, want: Read) {
     this.want = want;
     const columnOf = (name: string): MongoColumn => {
-      const column = extras.columns[name];
+      const column = columnNamed(extras, name);
       if (column) return column;
       const text = tableText(table.name);
       throw new GodwitError('COLUMN_MISSING', `${text} has no column "${name}".`, { table: text, column: name });

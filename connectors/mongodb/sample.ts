@@ -3,7 +3,6 @@
  * in between that the server picks. `thorough`: all.
  */
 import type { Document } from 'mongodb';
-import { GodwitError } from '../../errors.ts';
 import type { Collection, Size } from './catalog.ts';
 import { numberOf, translate } from './errors.ts';
 import { documentsOf, rawBatches } from './raw.ts';
@@ -24,7 +23,9 @@ export async function visitSample(
 ): Promise<void> {
   const { size, thorough, visit } = options;
   const { name, kind } = collection;
-  const project = options.keysOnly ? { projection: { _id: 1 } } : {};
+  // Keys alone are read from their index.
+  const hint = kind === 'collection' ? { hint: { _id: 1 } } : {};
+  const project = options.keysOnly ? { projection: { _id: 1 }, ...hint } : {};
   const find = (more: Document): Document => ({ find: name, ...project, ...more });
   const run = (command: Document) => visitAll(session, command, size, visit);
   const few = size.rows >= 0 && size.rows <= small.rows && size.bytes <= small.bytes;
@@ -48,8 +49,9 @@ export async function visitSample(
 
 /** The server does not know `$sample`, or has not the memory to sort large documents by chance. */
 export const cannotSample = (error: unknown): boolean => {
-  if (!(error instanceof GodwitError)) return numberOf(error) !== undefined;
-  return error.code !== 'CONNECTION_FAILED' && error.code !== 'PRIVILEGE_MISSING' && numberOf(error) !== undefined;
+  const said = translate(error);
+  // An answer of the server has its number, if only 0.
+  return said.code !== 'CONNECTION_FAILED' && said.code !== 'PRIVILEGE_MISSING' && numberOf(said) !== undefined;
 };
 
 async function visitAll(session: Session, command: Document, size: Size, visit: Visit): Promise<void> {

@@ -323,6 +323,12 @@ describe.skipIf(gone)('MongoDB, beyond what every source does', () => {
       expect(await readRows(source, after, whole)).toHaveLength(3000);
       await own.updateOne({ _id: 1500 }, { $unset: { fresh: 1 } });
     }
+    const json = await source.describe(name, { as: 'json', casts: {} });
+    await own.insertOne({ _id: 'another type' } as never);
+    expect(await codeOf(readRows(source, json, whole))).toBe('FIELDS_CHANGED');
+    const mixed = await source.describe(name, thorough('json'));
+    expect(await readRows(source, mixed, whole)).toHaveLength(3001);
+    await own.deleteOne({ _id: 'another type' } as never);
     const changes: readonly [Document, string, string][] = [
       [{ a: Long.fromNumber(5) }, 'a', 'int64'],
       [{ a: 'text' }, 'a', 'json'],
@@ -375,9 +381,20 @@ describe.skipIf(gone)('MongoDB, beyond what every source does', () => {
       [2, '"x"', null, null, null, null, null, null],
     ]);
     const long = 'x'.repeat(200);
-    const odd = await rowsOf(await collection([{ _id: new Int32(1), '': 'nameless', [long]: { [long]: 1 } }]), flatten);
-    expect(odd.table.columns.map((column) => column.name)).toEqual(['_id', '_', `${long}_${long}`]);
-    expect(odd.rows).toEqual([[1, 'nameless', 1]]);
+    const odd = await rowsOf(
+      await collection([{ _id: new Int32(1), '': 'nameless', [long]: { [long]: 1 }, constructor: 2, toString: null }]),
+      flatten,
+    );
+    expect(odd.table.columns.map((column) => column.name)).toEqual([
+      '_id',
+      '_',
+      `${long}_${long}`,
+      'constructor',
+      'toString',
+    ]);
+    expect(odd.rows).toEqual([[1, 'nameless', 1, 2, null]]);
+    const inherited = { columns: [{ name: 'valueOf', shape: 'native' as const }] };
+    expect(await codeOf(readRows(source, odd.table, whole, inherited))).toBe('COLUMN_MISSING');
   });
 
   test('a map with many keys stays one column; an empty document is told from nothing only as JSON', async () => {
@@ -492,6 +509,11 @@ describe.skipIf(gone)('MongoDB, beyond what every source does', () => {
       expect(Buffer.compare(bytes, Buffer.concat(expected as unknown as Uint8Array[])), name).toBe(0);
       expect(rows).toBe(expected.length);
     }
+    const table = await source.describe(named('ids'), { as: 'raw', casts: {} });
+    const where = [{ column: '_id', op: '=', values: ['"text"'] }] as const;
+    const one = await readBytes(source, table, whole, { format: 'bson', where });
+    expect(BSON.deserialize(one.bytes)).toEqual({ _id: 'text', v: 'text' });
+    expect(one.rows).toBe(1);
     const target = { system: 'mongodb' } as never;
     const raw = await source.describe(named('many'), { as: 'raw', casts: {} });
     expect(source.exactFormats(raw, ['_id', 'document'], target)).toEqual(['bson']);
@@ -545,14 +567,21 @@ describe.skipIf(gone)('MongoDB, beyond what every source does', () => {
 
   test('a large collection is split by a sample: even chunks, and the rest of them after any', async () => {
     const table = { ...(await source.describe(named('many'), flatten)), rows: 300_000 };
-    const chunks = await split(table, 30_000);
+    const sampled = async (after?: Chunk): Promise<Chunk[]> => {
+      // mongo-java-server fails to draw a sample now and then; the walk that stands in for it knows the true size.
+      for (let tries = 1; ; tries++) {
+        const found = await split(table, 30_000, after);
+        if (found.length > 1 || tries === 20) return found;
+      }
+    };
+    const chunks = await sampled();
     expect(chunks.length).toBeGreaterThan(6);
     const sizes: number[] = [];
     for (const chunk of chunks) sizes.push((await readRows(source, table, chunk)).length);
     expect(sizes.reduce((sum, size) => sum + size, 0)).toBe(5000);
     // The sample of mongo-java-server is not drawn evenly.
     if (kindOfServer === 'mongod') expect(Math.max(...sizes)).toBeLessThan(1500);
-    const rest = await split(table, 30_000, chunks[3]);
+    const rest = await sampled(chunks[3]);
     expect(rest[0]?.id).toBe(5);
     const before = await Promise.all(chunks.slice(0, 4).map((chunk) => readRows(source, table, chunk)));
     const after = await Promise.all(rest.map((chunk) => readRows(source, table, chunk)));
