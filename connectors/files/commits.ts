@@ -104,7 +104,12 @@ export async function commitChunk(store: Store, work: Work, { claim, by, counts,
     counts,
     parts,
   };
-  if (await take(store, slotKey(work, chunk.id, epoch + 1), entry)) return;
+  const slot = slotKey(work, chunk.id, epoch + 1);
+  if (await take(store, slot, entry)) {
+    // Its claim is gone when the whole log is: the table was published or discarded long ago, and nobody reads this entry.
+    if ((await store.size(slotKey(work, chunk.id, epoch))) !== undefined) return;
+    await store.delete([slot]);
+  }
   const table = tableText(work.name);
   throw new GodwitError('FENCED', `A newer attempt took over chunk ${chunk.id} of ${table}; this one wrote nothing.`, {
     table,

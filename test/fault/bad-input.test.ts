@@ -6,13 +6,13 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { projectFolder } from '../../config.ts';
 import { codes, type ErrorCode } from '../../errors.ts';
 import { type Installation, startInstallation } from './installation.ts';
-import { apply, type Mapping, newShop, over, type RunTable, runTables, type Shop, start, story, tell } from './job.ts';
+import { apply, type Mapping, newShop, over, type RunTable, runTables, start, story, tell } from './job.ts';
 import { query } from './oracle.ts';
 
 /** What a user can get wrong: each has a code and a sentence that says where; permanent faults end in seconds. */
 describe('bad input', () => {
   let here: Installation;
-  let shop: Shop;
+  let shop: Awaited<ReturnType<typeof newShop>>;
   let n = 0;
   beforeAll(async () => {
     here = await startInstallation({ workers: 1 });

@@ -1,10 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
-import type { PostgresServer } from '../../servers/postgres.ts';
+import { createDatabase, through } from './addresses.ts';
 import type { Installation } from './installation.ts';
-import { query } from './oracle.ts';
+import type { Place } from './kinds/kind.ts';
+import { postgresPlace } from './kinds/postgres.ts';
+import { type History, historyOf, query } from './oracle.ts';
 import { rowsOfOrders } from './settings.ts';
-import { makeShop, shop } from './shop.ts';
+import { makeShop, type ShopTable, shop } from './shop.ts';
 
 export type RunTable = {
   readonly ordinal: number;
@@ -30,40 +32,33 @@ export type RunRow = {
 /** A mapping, as a user writes it. */
 export type Mapping = { readonly name: string } & Record<string, unknown>;
 
-export const databaseUrl = (server: { readonly url: string }, database: string): string => {
-  const url = new URL(server.url);
-  url.pathname = `/${database}`;
-  return url.href;
-};
-
-/** The address workers are given: the same server through its fault proxy. */
-export const through = (proxy: { readonly port: number }, url: string): string => {
-  const changed = new URL(url);
-  changed.port = String(proxy.port);
-  return changed.href;
-};
-
-export async function createDatabase(server: PostgresServer, name: string, more = ''): Promise<string> {
-  await query(server.url, `CREATE DATABASE "${name}" TEMPLATE template0 ENCODING 'UTF8' ${more}`);
-  return databaseUrl(server, name);
-}
-
 export type Shop = {
   readonly name: string;
-  /** Direct addresses, for the test itself. */
+  /** Direct address, for the test itself. */
   readonly source: string;
-  readonly target: string;
   readonly mapping: Mapping;
+  /** By the target's name in the mapping. */
+  readonly places: Places;
+  /** What a table of the source ever was. */
+  readonly history: (table: ShopTable) => Promise<History>;
 };
+export type Places = Readonly<Record<string, Place>>;
 
-/** A source with `rows` orders, an empty target, and a job between them. */
+export type ShopOptions = { readonly rows?: number; readonly tablespace?: string };
+
+/** A source with `rows` orders, an empty PostgreSQL target, and a job between them. */
 export async function newShop(
   at: Installation,
   name: string,
-  { rows = rowsOfOrders, tablespace }: { rows?: number; tablespace?: string } = {},
-): Promise<Shop> {
-  const source = await createDatabase(at.source, name);
+  { rows, tablespace }: ShopOptions = {},
+): Promise<Shop & { readonly target: string }> {
   const target = await createDatabase(at.target, name, tablespace ? `TABLESPACE ${tablespace}` : '');
+  return { ...(await shopTo(at, name, postgresPlace(at, target), rows)), target };
+}
+
+/** The same to any place. */
+export async function shopTo(at: Installation, name: string, place: Place, rows = rowsOfOrders): Promise<Shop> {
+  const source = await createDatabase(at.source, name);
   const client = new pg.Client({ connectionString: source });
   await client.connect();
   await makeShop(client, rows);
@@ -71,12 +66,10 @@ export async function newShop(
   const mapping: Mapping = {
     name,
     source: { source_type: 'pgsql', url: through(at.sourceProxy, source) },
-    destination: {
-      copy: { destination_type: 'pgsql', url: through(at.targetProxy, target), schema: 'copy' },
-    },
+    destination: { copy: place.settings },
     tables: [{ table_name: 'shop.*', mode: 'replace' }],
   };
-  return { name, source, target, mapping };
+  return { name, source, mapping, places: { copy: place }, history: (table) => historyOf(source, table) };
 }
 
 export async function request<T>(at: Installation, method: string, path: string, body?: unknown): Promise<T> {

@@ -44,10 +44,6 @@ export function contentOf(rows: readonly Pair[], keyed: boolean): Content {
   return content;
 }
 
-/** What a PostgreSQL target holds; `where` chooses one dump. */
-export const targetContent = async (url: string, table: ShopTable, schema: string, where = 'true'): Promise<Content> =>
-  contentOf(await query<Pair>(url, `${pairs(table, schema)} WHERE ${where}`), table.key.length > 0);
-
 /** Exact comparison: consistency `snapshot`. */
 export function compareExact(wanted: Content, found: Content): Difference {
   const count = { lost: 0, doubled: 0, changed: 0 };
@@ -62,13 +58,24 @@ export function compareExact(wanted: Content, found: Content): Difference {
   return count;
 }
 
+/** What a table of the source ever was: its rows as they were made, and every version committed since, in order. */
+export type History = {
+  readonly first: readonly Pair[];
+  /** Without a hash: the row is gone. `gone`: the hash of the version before. */
+  readonly changes: readonly { readonly key: string; readonly hash: string | null; readonly gone?: string | null }[];
+};
+
+/** As the triggers of the shop in PostgreSQL noted it. */
+export const historyOf = async (source: string, table: ShopTable): Promise<History> => ({
+  first: await query<Pair>(source, 'SELECT key, hash FROM history.first WHERE tbl = $1', [table.name]),
+  changes: await query<Pair>(source, 'SELECT key, hash FROM history.changes WHERE tbl = $1 ORDER BY n', [table.name]),
+});
+
 /**
  * Consistency `chunk`: every target row equals some committed version of its key, no key is there twice, and every key
  * nobody touched is there.
  */
-export async function compareVersions(source: string, table: ShopTable, found: Content): Promise<Difference> {
-  const first = await query<Pair>(source, 'SELECT key, hash FROM history.first WHERE tbl = $1', [table.name]);
-  const changes = await query<Pair>(source, 'SELECT key, hash FROM history.changes WHERE tbl = $1', [table.name]);
+export function compareVersions({ first, changes }: History, found: Content): Difference {
   const versions = new Set([...first, ...changes].map(({ key, hash }) => `${key} ${hash}`));
   const touched = new Set(changes.map(({ key }) => key));
   const count = { lost: 0, doubled: 0, changed: 0 };
@@ -78,6 +85,34 @@ export async function compareVersions(source: string, table: ShopTable, found: C
   }
   for (const { key } of first) if (!touched.has(key) && !found.has(key)) count.lost++;
   return count;
+}
+
+/**
+ * A table without a key, read in one go: it must be what the source was between two changes. Gives the difference to the
+ * state that comes nearest.
+ */
+export function compareStates({ first, changes }: History, found: Content): Difference {
+  const surplus = new Map<string, number>();
+  let different = 0;
+  const add = (hash: string, times: number) => {
+    const before = surplus.get(hash) ?? 0;
+    surplus.set(hash, before + times);
+    different += Math.abs(before + times) - Math.abs(before);
+  };
+  for (const { hash } of first) add(hash, -1);
+  for (const [hash, { times }] of found) add(hash, times);
+  const differenceNow = (): Difference => {
+    const left = [...surplus.values()];
+    const sum = (of: (times: number) => number) => left.reduce((total, times) => total + Math.max(0, of(times)), 0);
+    return { lost: sum((times) => -times), doubled: sum((times) => times), changed: 0 };
+  };
+  let best = { different, difference: differenceNow() };
+  for (const { hash, gone } of changes) {
+    if (gone != null) add(gone, 1);
+    if (hash !== null) add(hash, -1);
+    if (different < best.different) best = { different, difference: differenceNow() };
+  }
+  return best.difference;
 }
 
 export type SnapshotCopies = AsyncDisposable & {

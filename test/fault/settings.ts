@@ -10,3 +10,7 @@ export const killsInOneRun = given('GODWIT_FAULT_KILLS') ?? 4;
 export const rowsOfOrders = given('GODWIT_FAULT_ROWS') ?? 40_000;
 /** How often a run is canceled, and paused and resumed. */
 export const interruptions = given('GODWIT_FAULT_INTERRUPTIONS') ?? 3;
+/** One kind of target alone, or one source: `mariadb`. */
+export const onlyKind = process.env.GODWIT_FAULT_TARGET || undefined;
+/** What takes minutes, and is the same each time. */
+export const atLength = interruptions > 3 || onlyKind !== undefined;

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import type pg from 'pg';
 
 /** A column of the fault tests' tables, in types whose text is the same in PostgreSQL, DuckDB and on every target. */
@@ -65,6 +66,30 @@ const textInDuckDb = (column: string, kind: Kind): string => {
 };
 export const keyTextInDuckDb = (table: ShopTable): string =>
   table.key.length === 0 ? "''" : `concat_ws('/', ${table.key.map((name) => `"${name}"::varchar`).join(', ')})`;
+
+/** The same of a row that a driver gave, each value in its text form; instants in ISO form, in UTC. */
+export function rowDigest(
+  table: ShopTable,
+  text: (column: string) => string | null,
+): { readonly key: string; readonly hash: string } {
+  const values = Object.entries(table.columns).map(([name, kind]) => {
+    const value = text(name);
+    if (value === null) return '~';
+    return kind === 'instant' ? microseconds(value) : value;
+  });
+  return {
+    key: table.key.map((name) => text(name) ?? '').join('/'),
+    hash: createHash('md5').update(values.join('|')).digest('hex'),
+  };
+}
+
+/** `2024-01-01 00:00:10.5+00` → since 1970. */
+function microseconds(iso: string): string {
+  const [, day, time, fraction = ''] =
+    /^(\d+-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(?:\.(\d+))?(?:Z|\+00(?::00)?)?$/.exec(iso) ?? [];
+  if (day === undefined) throw new Error(`no instant in UTC: ${iso}`);
+  return String(BigInt(Date.parse(`${day}T${time}Z`)) * 1_000n + BigInt(fraction.padEnd(6, '0').slice(0, 6)));
+}
 
 const typeOf = (table: ShopTable, column: string): string =>
   table === visits && column === 'id' ? 'uuid' : native[table.columns[column] as Kind];

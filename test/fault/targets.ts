@@ -4,8 +4,8 @@ import { dirname, join } from 'node:path';
 import { GetObjectCommand, ListMultipartUploadsCommand, ListObjectsV2Command, S3Client } from '@aws-sdk/client-s3';
 import type { S3Address } from '../servers/shared.ts';
 import type { Installation } from './installation.ts';
-import type { Mapping, Shop } from './job.ts';
-import type { Folders } from './verify.ts';
+import type { Mapping, Places, Shop } from './job.ts';
+import { filesPlace, parquet } from './kinds/files.ts';
 
 export type Bucket = S3Address & { readonly bucket: string };
 
@@ -14,12 +14,11 @@ export const everywhere = (at: Installation, shop: Shop, bucket?: Bucket): Mappi
   ...shop.mapping,
   destination: {
     ...(shop.mapping.destination as object),
-    lake: { destination_type: 'files', path: join(at.files, shop.name), ...layout },
+    lake: filesPlace(join(at.files, shop.name)).settings,
     ...(bucket ? { bucket: inBucket(bucket, shop) } : {}),
   },
 });
 
-const layout = { schema: 'shop', format: 'parquet' };
 const inBucket = (bucket: Bucket, shop: Shop) => ({
   destination_type: 's3',
   s3_bucket_name: bucket.bucket,
@@ -29,10 +28,13 @@ const inBucket = (bucket: Bucket, shop: Shop) => ({
   access_key_id: bucket.accessKeyId,
   secret_access_key: bucket.secretAccessKey,
   force_path_style: true,
-  ...layout,
+  ...parquet,
 });
 
-export const lakeOf = (at: Installation, shop: Shop): Folders => ({ lake: join(at.files, shop.name, 'shop') });
+export const withLake = (at: Installation, shop: Shop): Places => ({
+  ...shop.places,
+  lake: filesPlace(join(at.files, shop.name)),
+});
 
 /**
  * The bucket's objects as files, to be looked at like those of the lake. `left`: what should not be there, staging and
@@ -42,7 +44,7 @@ export async function download(
   at: Installation,
   shop: Shop,
   bucket: Bucket,
-): Promise<{ readonly folders: Folders; readonly left: string[] }> {
+): Promise<{ readonly places: Places; readonly left: string[] }> {
   const root = join(at.folder, 'downloads', `${shop.name}-${Date.now()}`);
   const client = new S3Client({
     endpoint: bucket.endpoint,
@@ -73,7 +75,7 @@ export async function download(
     } while (token);
     const uploads = await client.send(new ListMultipartUploadsCommand({ Bucket: bucket.bucket }));
     left.push(...(uploads.Uploads ?? []).map(({ Key: key }) => `upload of ${key}`));
-    return { folders: { bucket: join(root, 'shop') }, left };
+    return { places: { bucket: filesPlace(root) }, left };
   } finally {
     client.destroy();
   }

@@ -1,20 +1,17 @@
-import { appendFileSync, existsSync, readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { DuckDBInstance } from '@duckdb/node-api';
+import { appendFileSync } from 'node:fs';
 import type { Installation } from './installation.ts';
-import { type RunTable, runTables, type Shop, tableOf } from './job.ts';
+import { type Places, type RunTable, runTables, type Shop, tableOf } from './job.ts';
 import {
   type Content,
   compareExact,
+  compareStates,
   compareVersions,
-  contentOf,
   type Difference,
   nothing,
   plus,
   type SnapshotCopies,
-  targetContent,
 } from './oracle.ts';
-import { digestInDuckDb, keyTextInDuckDb, type ShopTable } from './shop.ts';
+import type { ShopTable } from './shop.ts';
 
 export type Verdict = Difference & {
   /** Rows found on the targets, all of them compared. */
@@ -23,9 +20,6 @@ export type Verdict = Difference & {
   readonly exact: number;
   readonly byVersions: number;
 };
-
-/** Where a file target's tables lie, by the target's name: the folder that holds `orders/`, `items/` … */
-export type Folders = Readonly<Record<string, string>>;
 
 /**
  * Compares every succeeded table of a run with what it had to become: exactly, when it was read under one snapshot; by
@@ -36,7 +30,7 @@ export async function verify(
   shop: Shop,
   run: { readonly id: string },
   copies: SnapshotCopies,
-  folders: Folders = {},
+  places: Places = shop.places,
 ): Promise<Verdict> {
   let sum = nothing;
   let rows = 0;
@@ -45,10 +39,9 @@ export async function verify(
   for (const row of await runTables(at, run.id)) {
     if (row.status !== 'succeeded') continue;
     const table = tableOf(row.source_name);
-    const folder = folders[row.target];
-    const found = folder
-      ? await fileContent(join(folder, table.name), table)
-      : await targetContent(shop.target, table, 'copy');
+    const place = places[row.target];
+    if (!place) throw new Error(`nobody knows how to read the target ${row.target}`);
+    const found = await place.content(table);
     const { difference, kind } = await compare(shop, row, table, found, copies);
     if (kind === 'exact') exact++;
     else byVersions++;
@@ -71,39 +64,14 @@ async function compare(
   copies: SnapshotCopies,
 ): Promise<{ difference: Difference; kind: 'exact' | 'versions' }> {
   if (row.consistency === 'chunk') {
-    if (table.key.length === 0) throw new Error(`${row.source_name} has no key and must not be read chunk by chunk`);
-    return { difference: await compareVersions(shop.source, table, found), kind: 'versions' };
+    const history = await shop.history(table);
+    if (table.key.length > 0) return { difference: compareVersions(history, found), kind: 'versions' };
+    if (row.chunks_total > 1) throw new Error(`${row.source_name} has no key and must not be read in several chunks`);
+    return { difference: compareStates(history, found), kind: 'versions' };
   }
   const wanted = row.snapshot === null ? undefined : copies.of(row.snapshot, table.name);
   if (!wanted) throw new Error(`${row.source_name} was read under snapshot ${row.snapshot}, which was not copied`);
   return { difference: compareExact(wanted, found), kind: 'exact' };
-}
-
-/** Rows of all Parquet parts of a table's folder: what a plain prefix reader sees. */
-export async function fileContent(folder: string, table: ShopTable): Promise<Content> {
-  if (!existsSync(folder)) return new Map();
-  const parts = readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter(
-    (name) => name.endsWith('.parquet') && !name.split('/').some((piece) => piece.startsWith('_')),
-  );
-  const manifest = JSON.parse(readFileSync(join(folder, '_manifest.json'), 'utf8')) as { parts: { path: string }[] };
-  const named = manifest.parts.map(({ path }) => path).sort();
-  if (JSON.stringify(named) !== JSON.stringify(parts.sort())) {
-    throw new Error(`the manifest of ${folder} does not name exactly the parts that are there`);
-  }
-  if (parts.length === 0) return new Map();
-  const instance = await DuckDBInstance.create(':memory:', { threads: '1', memory_limit: '256MB' });
-  const connection = await instance.connect();
-  try {
-    const list = parts.map((name) => `'${join(folder, name).replaceAll("'", "''")}'`).join(', ');
-    const reader = await connection.runAndReadAll(
-      `SELECT ${keyTextInDuckDb(table)} AS key, ${digestInDuckDb(table)} AS hash
-       FROM read_parquet([${list}], hive_partitioning = false)`,
-    );
-    return contentOf(reader.getRowObjects() as { key: string; hash: string }[], table.key.length > 0);
-  } finally {
-    connection.closeSync();
-    instance.closeSync();
-  }
 }
 
 /** What one scenario counted: kills, lost, doubled, changed … */

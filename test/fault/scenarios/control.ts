@@ -4,7 +4,7 @@ import type { Installation } from '../installation.ts';
 import { apply, chunksDone, newShop, over, runRow, start, story, tell, until } from '../job.ts';
 import { leftovers } from '../leftovers.ts';
 import { copySnapshots, query } from '../oracle.ts';
-import { everywhere, lakeOf } from '../targets.ts';
+import { everywhere, withLake } from '../targets.ts';
 import { report, verify } from '../verify.ts';
 import { startWriter } from '../writer.ts';
 
@@ -54,7 +54,7 @@ export function control(at: () => Installation, rounds: number): void {
         });
         const end = await over(here, run.id, 60);
         expect(['canceled', 'succeeded'], await story(here, run.id)).toContain(end.status);
-        const left = await leftovers(here, shop, run.id, lakeOf(here, shop));
+        const left = await leftovers(here, shop, run.id, withLake(here, shop));
         report(`cancel ${round + 1}`, { ended: end.status, leftovers: left.length });
         expect(left).toEqual([]);
       }
@@ -98,11 +98,11 @@ export function control(at: () => Installation, rounds: number): void {
       here.sourceProxy.delay(0);
       const end = await over(here, run.id, 90);
       expect(end.status, await story(here, run.id)).toBe('succeeded');
-      const verdict = await verify(here, shop, run, copies, lakeOf(here, shop));
+      const verdict = await verify(here, shop, run, copies, withLake(here, shop));
       report('pause and resume', { pauses, writes: writer.committed, ...verdict });
       expect(verdict).toMatchObject({ lost: 0, doubled: 0, changed: 0, byVersions: 0 });
       expect(pauses).toBeGreaterThan(0);
-      expect(await leftovers(here, shop, run.id, lakeOf(here, shop))).toEqual([]);
+      expect(await leftovers(here, shop, run.id, withLake(here, shop))).toEqual([]);
     } finally {
       here.sourceProxy.delay(0);
     }

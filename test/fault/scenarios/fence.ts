@@ -2,7 +2,9 @@ import { expect, test } from 'vitest';
 import type { FaultPoint } from '../../../faults.ts';
 import type { Installation } from '../installation.ts';
 import { apply, newShop, over, runTables, type Shop, start, story, until } from '../job.ts';
-import { copySnapshots, query, type SnapshotCopies } from '../oracle.ts';
+import { postgres } from '../kinds/postgres.ts';
+import { leftovers } from '../leftovers.ts';
+import { copySnapshots, type SnapshotCopies } from '../oracle.ts';
 import { report, type Verdict, verify } from '../verify.ts';
 
 type Stopped = {
@@ -14,12 +16,11 @@ type Stopped = {
 };
 
 /** Runs a job of one table without a key (whatever is written twice is doubled) until a worker stops at the point. */
-export async function stopped(here: Installation, name: string, point: FaultPoint): Promise<Stopped> {
-  const shop = await newShop(here, name, { rows: 20_000 });
+export async function stopped(here: Installation, shop: Shop, point: FaultPoint): Promise<Stopped> {
   await apply(here, { ...shop.mapping, tables: [{ table_name: 'shop.remarks', mode: 'replace' }] });
   here.workers.arm(point, 'SIGSTOP');
   try {
-    const run = await start(here, name);
+    const run = await start(here, shop.name);
     const copies = copySnapshots(here.metadata.url, shop.source, run.id);
     await until('a worker stops', 60, () => !here.workers.armed(point));
     const worker = here.workers.taker(point);
@@ -46,13 +47,11 @@ export async function wakes(here: Installation, { shop, run, worker, copies }: S
 }
 
 /** It never wakes up: neither its transaction nor its locks may hold up the others. */
-async function sleepsOn(here: Installation, { shop, run, worker, copies }: Stopped): Promise<Verdict> {
+export async function sleepsOn(here: Installation, { shop, run, worker, copies }: Stopped): Promise<Verdict> {
   try {
     const end = await over(here, run, 150);
     expect(end.status, await story(here, run)).toBe('succeeded');
-    const open =
-      "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'";
-    expect(await query(shop.target, open)).toEqual([]);
+    for (const place of Object.values(shop.places)) expect((await place.idle?.()) ?? []).toEqual([]);
     return await verify(here, shop, { id: run }, copies);
   } finally {
     here.workers.signal('SIGKILL', worker);
@@ -60,20 +59,43 @@ async function sleepsOn(here: Installation, { shop, run, worker, copies }: Stopp
   }
 }
 
+const asleep = { rows: 20_000 };
+
+/**
+ * Three workers stopped at once. `shopTo` is where they write; a kind whose data and checkpoint become durable in one step
+ * has no `between-checkpoint-and-commit`.
+ */
+export async function staleWriters(
+  here: Installation,
+  points: readonly FaultPoint[],
+  shopOf: (name: string) => Promise<Shop>,
+): Promise<void> {
+  const early = await stopped(here, await shopOf('stale_early'), 'before-commit');
+  const between = points.includes('between-checkpoint-and-commit');
+  const late = between ? await stopped(here, await shopOf('stale_late'), 'between-checkpoint-and-commit') : undefined;
+  const frozen = await stopped(here, await shopOf('frozen'), 'after-read');
+  const all = [
+    { at: 'before-commit', verdict: wakes(here, early) },
+    ...(late ? [{ at: 'between-checkpoint-and-commit', verdict: wakes(here, late) }] : []),
+    { at: 'after-read for good', verdict: sleepsOn(here, frozen) },
+  ];
+  const verdicts = await Promise.allSettled(all.map(({ verdict }) => verdict));
+  for (const [i, verdict] of verdicts.entries()) {
+    if (verdict.status === 'rejected') throw verdict.reason;
+    report(`stopped at ${all[i]?.at}`, verdict.value);
+    expect(verdict.value).toMatchObject({ lost: 0, doubled: 0, changed: 0 });
+  }
+  for (const { shop, run } of [early, late, frozen].filter((one) => one !== undefined)) {
+    expect(await leftovers(here, shop, run)).toEqual([]);
+  }
+}
+
+export const stalePromise =
+  'workers stopped in mid-chunk past their heartbeat write nothing when they wake up, and hold up nobody when they do not';
+
 export function fence(at: () => Installation): void {
-  test('workers stopped in mid-chunk past their heartbeat write nothing when they wake up, and hold up nobody when they do not', async () => {
+  test(stalePromise, async () => {
     const here = at();
-    const early = await stopped(here, 'stale_early', 'before-commit');
-    const late = await stopped(here, 'stale_late', 'between-checkpoint-and-commit');
-    const frozen = await stopped(here, 'frozen', 'after-read');
-    const verdicts = await Promise.allSettled([wakes(here, early), wakes(here, late), sleepsOn(here, frozen)]);
-    for (const [i, verdict] of verdicts.entries()) {
-      if (verdict.status === 'rejected') throw verdict.reason;
-      report(
-        `stopped at ${['before-commit', 'between-checkpoint-and-commit', 'after-read for good'][i]}`,
-        verdict.value,
-      );
-      expect(verdict.value).toMatchObject({ lost: 0, doubled: 0, changed: 0 });
-    }
+    await staleWriters(here, postgres.writing, (name) => newShop(here, name, asleep));
   });
 }

@@ -6,7 +6,7 @@ import type { Installation } from '../installation.ts';
 import { apply, newShop, nothingLeft, over, type Shop, start, story, until } from '../job.ts';
 import { keeperOf } from '../keeper.ts';
 import { copySnapshots, type SnapshotCopies } from '../oracle.ts';
-import { type Bucket, download, everywhere, lakeOf } from '../targets.ts';
+import { type Bucket, download, everywhere, withLake } from '../targets.ts';
 import { report, verify } from '../verify.ts';
 import { startWriter } from '../writer.ts';
 
@@ -111,8 +111,8 @@ type Ended = {
 async function exactly(here: Installation, shop: Shop, { run, copies, bucket, as }: Ended) {
   const end = await over(here, run, 240);
   expect(end.status, await story(here, run)).toBe('succeeded');
-  const downloaded = bucket ? await download(here, shop, bucket) : { folders: {}, left: [] };
-  const verdict = await verify(here, shop, { id: run }, copies, { ...lakeOf(here, shop), ...downloaded.folders });
+  const downloaded = bucket ? await download(here, shop, bucket) : { places: {}, left: [] };
+  const verdict = await verify(here, shop, { id: run }, copies, { ...withLake(here, shop), ...downloaded.places });
   report(as, { ...verdict, leftovers: downloaded.left.length });
   expect(verdict).toMatchObject({ lost: 0, doubled: 0, changed: 0 });
   expect(downloaded.left).toEqual([]);

@@ -4,45 +4,45 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { projectFolder } from '../../../config.ts';
 import type { Installation } from '../installation.ts';
+import { newShop, type Shop } from '../job.ts';
+import type { Change, Kind } from '../kinds/kind.ts';
+import { postgres } from '../kinds/postgres.ts';
 import { report } from '../verify.ts';
-import { stopped, wakes } from './fence.ts';
+import { sleepsOn, stopped, wakes } from './fence.ts';
 
-/** A test that cannot fail proves nothing. Comes last: its workers are not those of the project. */
+export const mutantPromise = 'with the fence taken out a stale writer doubles rows, and the comparison sees it';
+
 export function mutation(at: () => Installation): void {
-  test('with the fence taken out a stale writer doubles rows, and the comparison sees it', async () => {
+  test(mutantPromise, async () => {
     const here = at();
-    await using copy = projectWithout(fence);
-    await here.replaceWorkers({ count: 2, project: copy.folder });
-    // A race by nature: word from Temporal that it was given up may reach the sleeper before it has committed.
-    let doubled = 0;
-    for (let time = 1; time <= 3 && doubled === 0; time++) {
-      const verdict = await wakes(here, await stopped(here, `mutant_${time}`, 'before-commit'));
-      doubled = verdict.doubled;
-      report(`without the fence, ${time}`, { 'rows written twice': doubled });
-    }
-    expect(doubled).toBeGreaterThan(0);
+    await withoutFence(here, postgres, (name) => newShop(here, name, { rows: 20_000 }));
   });
 }
 
-/**
- * Decision 10, in the PostgreSQL target: whoever claims a chunk ends the older attempt's backend, and the older attempt's
- * checkpoint finds its epoch over. Either would hold the stale writer off; without both nothing does.
- */
-const fence = [
-  {
-    file: 'connectors/postgres/target/ledger.ts',
-    from: 'started: string): Promise<void> {\n',
-    to: 'started: string): Promise<void> {\n  if (session) return;\n',
-  },
-  {
-    file: 'connectors/postgres/target/claim.ts',
-    from: 'AND chunk = $8 AND epoch = $9 AND NOT done RETURNING 1',
-    to: 'AND chunk = $8 AND $9::int8 IS NOT NULL RETURNING 1',
-  },
-] as const;
+/** A test that cannot fail proves nothing. Comes last: its workers are not those of the project. */
+export async function withoutFence(
+  here: Installation,
+  { name, fence }: Kind,
+  shopOf: (name: string) => Promise<Shop>,
+): Promise<void> {
+  await using copy = projectWith(fence.changes);
+  await here.replaceWorkers({ count: 2, project: copy.folder });
+  // A race by nature: word from Temporal that it was given up may reach the sleeper before it has committed.
+  let doubled = 0;
+  try {
+    for (let time = 1; time <= 3 && doubled === 0; time++) {
+      const asleep = await stopped(here, await shopOf(`mutant_${time}`), fence.stopAt);
+      doubled = (await (fence.wakes ? wakes : sleepsOn)(here, asleep)).doubled;
+      report(`${name} without the fence, ${time}`, { 'rows written twice': doubled });
+    }
+  } finally {
+    await here.replaceWorkers({ count: 0 });
+  }
+  expect(doubled).toBeGreaterThan(0);
+}
 
 /** A copy of the project in which each text, found exactly once, is another. */
-function projectWithout(changes: typeof fence): AsyncDisposable & { readonly folder: string } {
+function projectWith(changes: readonly Change[]): AsyncDisposable & { readonly folder: string } {
   const copy = mkdtempSync(join(tmpdir(), 'godwit-mutant-'));
   const left = new Set(['node_modules', '.git', '.godwit', 'test']);
   for (const name of readdirSync(projectFolder)) {
@@ -52,7 +52,10 @@ function projectWithout(changes: typeof fence): AsyncDisposable & { readonly fol
   for (const { file, from, to } of changes) {
     const text = readFileSync(join(copy, file), 'utf8');
     expect(text.split(from).length - 1, `how often ${file} has the fence`).toBe(1);
-    writeFileSync(join(copy, file), text.replace(from, to));
+    writeFileSync(
+      join(copy, file),
+      text.replace(from, () => to),
+    );
   }
   return { folder: copy, [Symbol.asyncDispose]: async () => rmSync(copy, { recursive: true, force: true }) };
 }

@@ -5,7 +5,7 @@ import { expect, test } from 'vitest';
 import type { Installation } from '../installation.ts';
 import { apply, chunksDone, newShop, nothingLeft, over, runTables, start, story, until } from '../job.ts';
 import { copySnapshots, query } from '../oracle.ts';
-import { everywhere, lakeOf } from '../targets.ts';
+import { everywhere, withLake } from '../targets.ts';
 import { report, verify } from '../verify.ts';
 import { startWriter } from '../writer.ts';
 
@@ -72,7 +72,7 @@ export function serverFaults(at: () => Installation): void {
       here.sourceProxy.delay(0);
       const end = await over(here, run.id, 200);
       expect(end.status, await story(here, run.id)).toBe('succeeded');
-      const verdict = await verify(here, shop, run, copies, lakeOf(here, shop));
+      const verdict = await verify(here, shop, run, copies, withLake(here, shop));
       report('servers', { faults: made, stopped: told, asleep: 1, writes: writer.committed, ...verdict });
       expect(verdict).toMatchObject({ lost: 0, doubled: 0, changed: 0 });
       expect(made).toBe(faults.length);
@@ -105,7 +105,7 @@ export function serverFaults(at: () => Installation): void {
       here.sourceProxy.delay(0);
       const end = await over(here, run.id, 120);
       expect(end.status, await story(here, run.id)).toBe('succeeded');
-      const verdict = await verify(here, shop, run, copies, lakeOf(here, shop));
+      const verdict = await verify(here, shop, run, copies, withLake(here, shop));
       report('snapshot lost', { writes: writer.committed, ...verdict });
       expect(verdict).toMatchObject({ lost: 0, doubled: 0, changed: 0 });
       const orders = (await runTables(here, run.id)).filter((table) => table.source_name === 'shop.orders');
