@@ -46,16 +46,18 @@ export async function columnsOf(session: Session, { schema, name }: TableName): 
   }));
 }
 
+/** Without its character set. */
+const bare = (native: string): string => native.replace(/ CHARACTER SET \S+( COLLATE \S+)?$/, '');
+
 /** One spelling of a type: MariaDB and older MySQL give integers a width of display. */
-export const sameSpelling = (native: string): string =>
+const sameSpelling = (native: string): string =>
   /^enum|^set/i.test(native)
     ? native.replaceAll('\\\\', '\\')
     : native
         .toLowerCase()
         .replace(/^tinyint\((?!1\))\d+\)/, 'tinyint')
         .replace(/^(smallint|mediumint|int|bigint|year)\(\d+\)/, '$1')
-        .replace(/^(datetime|time|timestamp)\(0\)/, '$1')
-        .replace(/^json$/, 'json');
+        .replace(/^(datetime|time|timestamp)\(0\)/, '$1');
 
 export type Drift = {
   /** What makes the table fit for the new rows: clauses of one ALTER TABLE. */
@@ -94,7 +96,7 @@ export function driftOf(work: Work, there: readonly ColumnThere[], dialect: Dial
       }
       continue;
     }
-    const [from, to] = [sameSpelling(found.native), sameSpelling(native)];
+    const [from, to] = [sameSpelling(found.native), sameSpelling(bare(native))];
     let altered = false;
     if (from !== to && !(to === 'json' && from === 'longtext')) {
       const other = `${name} is ${found.native} there and ${native} at the source`;
@@ -117,7 +119,7 @@ export function driftOf(work: Work, there: readonly ColumnThere[], dialect: Dial
     }
     if (altered)
       changes.push(
-        `MODIFY COLUMN ${thereSql({ ...found, native: from === to ? found.native : native, nullable }, dialect)}`,
+        `MODIFY COLUMN ${thereSql({ ...found, native: from === to ? found.native : bare(native), nullable }, dialect)}`,
       );
   }
   for (const column of there) {

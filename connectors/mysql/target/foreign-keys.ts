@@ -15,7 +15,15 @@ import { thereIs } from './ownership.ts';
 
 const same = (a: TableName, b: TableName): boolean => a.schema === b.schema && a.name === b.name;
 
-const actions = (onDelete: string, onUpdate: string): string => ` ON DELETE ${onDelete} ON UPDATE ${onUpdate}`;
+/** To InnoDB the two that say no are one, and what it does without a word. */
+const actions = (onDelete: string, onUpdate: string): string =>
+  [
+    ['DELETE', onDelete],
+    ['UPDATE', onUpdate],
+  ]
+    .filter(([, rule]) => rule !== 'NO ACTION' && rule !== 'RESTRICT')
+    .map(([when, rule]) => ` ON ${when} ${rule}`)
+    .join('');
 
 /** Before the swap: what is to be made behind it, into the ledger. `kept`: works whose old table stays, with the keys it has. */
 export async function planKeys(

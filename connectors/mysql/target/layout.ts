@@ -62,7 +62,7 @@ export function columnSql(column: LaidColumn, work: Work, dialect: Dialect): str
   const comment = column.comment && `COMMENT ${literal([...column.comment].slice(0, longestComment).join(''))}`;
   const parts = [
     ident(column.name),
-    typeSql(column, dialect),
+    typeSql(column, work, dialect),
     generated && `GENERATED ALWAYS AS (${generated.expression}) ${generated.kind.toUpperCase()}`,
     // MariaDB's grammar has no NULL behind an expression.
     generated && dialect.flavor === 'mariadb' ? '' : column.notNull ? 'NOT NULL' : 'NULL',
@@ -76,19 +76,20 @@ export function columnSql(column: LaidColumn, work: Work, dialect: Dialect): str
   return parts.filter(Boolean).join(' ');
 }
 
-function typeSql({ native, plan, special }: LaidColumn, dialect: Dialect): string {
+function typeSql({ native, plan, special }: LaidColumn, work: Work, dialect: Dialect): string {
   if (special) {
     if (special.json)
       return dialect.flavor === 'mariadb' ? 'json' : 'longtext CHARACTER SET utf8mb4 COLLATE utf8mb4_bin';
-    const strange = strangeType(native, dialect);
+    const strange = strangeType(special.spelled, dialect);
     if (strange !== undefined)
       return /^(char|varchar)/.test(strange) ? `${strange} CHARACTER SET ascii COLLATE ascii_bin` : strange;
-    if (!special.collation) return native;
+    // As the table's own, which needs no word.
+    if (!special.collation || special.collation === mysqlExtras(work.source)?.collation) return special.spelled;
     const collation = dialect.instead.get(special.collation) ?? special.collation;
     const charset = dialect.instead.has(special.collation)
       ? charsetOf(collation)
       : (special.charset ?? charsetOf(collation));
-    return `${native} CHARACTER SET ${charset} COLLATE ${collation}`;
+    return `${special.spelled} CHARACTER SET ${charset} COLLATE ${collation}`;
   }
   if (native === 'char(36)' && plan?.type.kind === 'uuid') return `${native} CHARACTER SET ascii COLLATE ascii_bin`;
   if (!/^(char|varchar|longtext|enum)\b/.test(native)) return native;
@@ -210,13 +211,16 @@ export function createSql(table: TableName, work: Work, parts: Parts, dialect: D
   return `CREATE TABLE ${tableIdent(table)} (\n  ${lines.join(',\n  ')}\n) ${options(work, extras, dialect)}${parts.partitioning ? `\n${parts.partitioning}` : ''}`;
 }
 
+/** Other than the servers' own. */
+const rowFormats = new Set(['COMPRESSED', 'COMPACT', 'REDUNDANT']);
+
 function options(work: Work, extras: MysqlExtras | undefined, dialect: Dialect): string {
   const format = extras?.rowFormat?.toUpperCase() ?? '';
   const collation = extras?.collation && (dialect.instead.get(extras.collation) ?? extras.collation);
   const comment = extras?.comment;
   return [
     'ENGINE=InnoDB',
-    `ROW_FORMAT=${['COMPRESSED', 'COMPACT', 'REDUNDANT'].includes(format) ? format : 'DYNAMIC'}`,
+    extras ? rowFormats.has(format) && `ROW_FORMAT=${format}` : 'ROW_FORMAT=DYNAMIC',
     collation
       ? `DEFAULT CHARACTER SET ${charsetOf(collation)} COLLATE ${collation}`
       : `DEFAULT CHARACTER SET utf8mb4 COLLATE ${dialect.exact}`,
