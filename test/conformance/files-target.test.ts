@@ -150,7 +150,7 @@ for (const { kind, skip, open } of kinds) {
       await expectPublished(store, work, ['by 5']);
     });
 
-    test('fences an old attempt that wakes up, before and after the new one committed', async () => {
+    test('fences an old attempt that wakes up, before and after the new one committed, and after the publication', async () => {
       const { target, store } = await open();
       const work = fileWork();
       await target.prepare(work);
@@ -161,6 +161,8 @@ for (const { kind, skip, open } of kinds) {
       await expect(writeParts(target, work, one, late)).rejects.toMatchObject({ code: 'FENCED' });
       await target.publish([work], []);
       await expectPublished(store, work, ['new']);
+      await expect(writeParts(target, work, one, late)).rejects.toMatchObject({ code: 'FENCED' });
+      expect((await keysOf(store, '_godwit/')).filter((key) => key.includes('/staging/'))).toEqual([]);
     });
 
     test('does not publish a table with a chunk that is claimed and not done', async () => {
