@@ -3,9 +3,11 @@ import type { ColumnRow, PartitionRow } from './catalog.ts';
 import type { Session } from './session.ts';
 import { ident, literal } from './sql.ts';
 
-/** MySQL shows expressions with their quotes escaped, MariaDB as they are. */
+/** MySQL shows expressions as they would stand in a literal, MariaDB as they are. */
 export const plainText = (expression: string, { flavor }: Pick<Session, 'flavor'>): string =>
-  flavor === 'mysql' ? expression.replaceAll("\\'", "'") : expression;
+  flavor === 'mysql' ? expression.replace(/\\(.)/gs, (_, char: string) => escapes[char] ?? char) : expression;
+
+const escapes: Readonly<Record<string, string>> = { n: '\n', r: '\r', 0: '\0', Z: '\x1a' };
 
 const now = /^(current_timestamp|now|localtime|localtimestamp)(\(\d*\))?$/i;
 

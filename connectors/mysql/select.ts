@@ -34,12 +34,12 @@ export function select(table: Table, columns: readonly ReadColumn[], format: For
     const name = ident(column.name);
     if (column.shape === 'json') return asJson(name, type, found);
     if (column.shape === 'text' || column.guard?.misfit === 'text') return asText(name, type, found, format);
-    return asIs(column.guard ? guarded(name, type, column.guard.misfit) : name, type, found);
+    return asIs(column.guard ? guarded(name, type, column.guard.misfit) : name, type, found, format);
   });
 }
 
 /** The value as its type. `sql` is the column, or what stands for it. */
-function asIs(sql: string, type: LogicalType, { type: native, spelled }: MysqlColumn): Selected {
+function asIs(sql: string, type: LogicalType, { type: native, spelled }: MysqlColumn, format: Format): Selected {
   switch (type.kind) {
     case 'bool':
       return { sql: `ELT(${sql} + 1, 'f', 't')`, spelling: 'plain', type };
@@ -54,7 +54,7 @@ function asIs(sql: string, type: LogicalType, { type: native, spelled }: MysqlCo
     case 'int64':
     case 'uint64':
     case 'decimal':
-      return { sql: native === 'bit' || /zerofill/i.test(spelled) ? `${sql} + 0` : sql, spelling: 'plain', type };
+      return { sql: padded({ type: native, spelled }) ? `${sql} + 0` : sql, spelling: 'plain', type };
     case 'date':
     case 'time':
     case 'timestamp':
@@ -66,11 +66,19 @@ function asIs(sql: string, type: LogicalType, { type: native, spelled }: MysqlCo
       return { sql, spelling: 'bytes', type };
     case 'native':
       // A geometry's own bytes: the reference system, then WKB.
-      return { sql, spelling: isGeometry(native) ? 'bytes' : 'text', type };
+      return isGeometry(native) ? { ...hexadecimal(sql, format), type } : { sql, spelling: 'text', type };
     default:
       return { sql, spelling: 'text', type };
   }
 }
+
+/** `\\x6162` also where bytes are hexadecimal digits alone. */
+const hexadecimal = (sql: string, format: Format): Pick<Selected, 'sql' | 'spelling'> =>
+  format === 'csv' ? { sql: `CONCAT('\\\\x', LOWER(HEX(${sql})))`, spelling: 'text' } : { sql, spelling: 'bytes' };
+
+/** Bits that would come as bytes, and numbers printed with zeros in front. */
+const padded = ({ type, spelled }: Pick<MysqlColumn, 'type' | 'spelled'>): boolean =>
+  type === 'bit' || type === 'year' || /zerofill/i.test(spelled);
 
 /** The value's text form, which is the same in every format. */
 function asText(name: string, type: LogicalType, column: MysqlColumn, format: Format): Selected {
@@ -82,13 +90,11 @@ function asText(name: string, type: LogicalType, column: MysqlColumn, format: Fo
     case 'timestamptz':
       return { sql: name, spelling: 'zonedFraction', type: text };
     case 'bytes':
-      return format === 'pg-text'
-        ? { sql: name, spelling: 'bytes', type: text }
-        : { sql: `CONCAT('\\\\x', LOWER(HEX(${name})))`, spelling: 'text', type: text };
+      return { ...hexadecimal(name, format), type: text };
     case 'native':
       return { sql: isGeometry(column.type) ? `ST_AsText(${name})` : name, spelling: 'text', type: text };
     default:
-      return { ...asIs(name, type, column), type: text };
+      return { ...asIs(name, type, column, format), type: text };
   }
 }
 
@@ -111,7 +117,7 @@ function asJson(name: string, type: LogicalType, column: MysqlColumn): Selected 
     case 'decimal':
     case 'float32':
     case 'float64':
-      return { ...asIs(name, type, column), type: { kind: 'json' } };
+      return { ...asIs(name, type, column, 'pg-text'), type: { kind: 'json' } };
     default:
       return json(`JSON_QUOTE(CONVERT(${name} USING utf8mb4))`);
   }

@@ -24,18 +24,19 @@ async function* all(table: Table, options: SplitOptions): AsyncGenerator<Chunk> 
 }
 
 /** A range may be so much larger than wanted before it is halved, and together with its neighbour so much smaller. */
-const most = 1.25;
-const least = 0.6;
+const tooMany = 1.25;
+const tooFew = 0.6;
+/** Bytes of a range within which InnoDB counts: ten pages, the first and the last of them in part. */
+const counted = 8 * 16_384;
 /** After so many guesses for one chunk its end is counted instead. */
 const patience = 100;
 
 async function* keys(pool: SessionPool, table: Table, options: SplitOptions): AsyncGenerator<Chunk> {
-  const wanted = wantedRows(table, options.size);
   let id = options.after?.id ?? 0;
   const last = options.after?.bounds as KeyBounds | undefined;
   if (last && !last.upto) return; // that was the last one
   const session = await pool.take();
-  let clean = false;
+  let broken = false;
   const stop = () => session.destroy();
   options.signal.addEventListener('abort', stop, { once: true });
   try {
@@ -43,6 +44,11 @@ async function* keys(pool: SessionPool, table: Table, options: SplitOptions): As
     const index = indexOf(session, table);
     const lowest = await index.find('ASC');
     const highest = await index.find('DESC');
+    const most = lowest && highest ? (index.width(lowest, highest) ?? Infinity) + 1 : 0;
+    const total = Math.min(Math.max(table.rows, 0), most);
+    // Integers with few gaps: their distance says it better than an estimate.
+    const dense = total > most * 0.8;
+    const wanted = wantedRows(total, table, options.size);
     /** Where the ranges still to be looked at end, the nearest last; null: open. */
     const ends: (Key | null)[] = [...(last?.rest ?? [null])];
     let after = last?.upto;
@@ -64,8 +70,13 @@ async function* keys(pool: SessionPool, table: Table, options: SplitOptions): As
     while (ends.length > 0) {
       const end = ends.at(-1) as Key | null;
       const whole = from === undefined && end === null;
-      const rows = whole ? Math.max(table.rows, 0) : await index.estimate(from, end);
-      if (rows > wanted * most && lowest && highest) {
+      const width = lowest && highest ? index.width(from ?? lowest, end ?? highest) : undefined;
+      const rows = whole
+        ? total
+        : dense && width !== undefined
+          ? width
+          : Math.min(await index.estimate(from, end), width ?? Infinity);
+      if (rows > wanted * tooMany && lowest && highest) {
         const halves = Math.max(2, Math.round(rows / wanted));
         const share = Math.floor(halves / 2) / halves;
         const patient = ++guesses < patience;
@@ -86,33 +97,36 @@ async function* keys(pool: SessionPool, table: Table, options: SplitOptions): As
         continue;
       }
       ends.pop();
-      if (held + rows < wanted * least && ends.length > 0) {
+      if (held + rows < wanted * tooFew && ends.length > 0) {
         held += rows;
         from = end ?? undefined;
         continue;
       }
       yield chunk(end, held + rows);
     }
-    clean = true;
   } catch (error) {
+    broken = true;
     throw options.signal.aborted ? options.signal.reason : error;
   } finally {
     options.signal.removeEventListener('abort', stop);
-    if (clean) await pool.give(session);
-    else session.destroy();
+    // Left early or not: between two chunks the session has nothing to do.
+    if (broken) session.destroy();
+    else await pool.give(session);
   }
 }
 
 /** As many as asked for or fit into the bytes; all chunks alike, and an even number of them: no worker is left idle. */
-function wantedRows(table: Table, { rows, bytes }: SplitOptions['size']): number {
-  const width = table.rows > 0 && table.bytes > 0 ? table.bytes / table.rows : 100;
+function wantedRows(total: number, table: Table, { rows, bytes }: SplitOptions['size']): number {
+  const width = total > 0 && table.bytes > 0 ? table.bytes / total : 100;
   const largest = Math.max(1, Math.min(rows, bytes / width));
-  const needed = Math.ceil(Math.max(table.rows, 0) / largest);
-  return needed > 1 ? table.rows / (needed + (needed % 2)) : largest;
+  const needed = Math.ceil(total / largest);
+  return needed > 1 ? total / (needed + (needed % 2)) : largest;
 }
 
 function indexOf(session: Session, table: Table) {
   const { index, columns } = keyColumns(table);
+  const single = table.key.length === 1;
+  const width = table.rows > 0 && table.bytes > 0 ? table.bytes / table.rows : 100;
   const texts = columns.map((column, i) => `${keyText(column)} AS k${i}`).join(', ');
   const from = `FROM ${tableIdent(table.name)} FORCE INDEX (${ident(index)})`;
   const where = (...conditions: (string | undefined)[]) => {
@@ -130,14 +144,22 @@ function indexOf(session: Session, table: Table) {
     return row && columns.map((_, i) => String(row[`k${i}`]));
   };
   const estimate = async (low: Key | undefined, high: Key | null): Promise<number> => {
-    const rows = await session.query<{ rows: number | string | null }>(
-      `${explain} SELECT 1 ${from} ${where(between(columns, low, high))}`,
+    // FORCE INDEX would spare MySQL the look into the index that this is for.
+    const [row] = await session.query<{ rows: number | string | null }>(
+      `${explain} SELECT 1 ${from.replace('FORCE INDEX', 'USE INDEX')} ${where(between(columns, low, high))}`,
     );
-    return Number(rows[0]?.rows ?? 0);
+    const rows = Number(row?.rows ?? 0);
+    // Of a range over more pages than it looks at InnoDB tells twice of what it found.
+    return rows * width > counted ? rows / 2 : rows;
   };
   return {
     find,
     estimate,
+    /** How many keys there can be behind `low` up to `high`; undefined for any but a single integer. */
+    width(low: Key, high: Key): number | undefined {
+      const whole = columns.length === 1 && single && [low, high].every(([text]) => /^-?\d+$/.test(text ?? ''));
+      return whole ? Number(BigInt(high[0] as string) - BigInt(low[0] as string)) : undefined;
+    },
     /** A key inside of the range, and not its last, about `share` of the way through; undefined when there seems to be none. */
     async between(
       low: Key | undefined,

@@ -79,7 +79,7 @@ export function textRows(format: 'pg-text' | 'csv', columns: readonly Spelling[]
     if (o > 0) filled.push({ slab: out, length: o });
     else giveBack(out);
     out = takeSlab(Math.max(most, slabBytes));
-    size = out.length;
+    size = Math.max(most, Math.min(out.length, slabBytes));
     o = 0;
   };
 

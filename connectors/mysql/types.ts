@@ -107,11 +107,17 @@ export const logical = (type: NativeType): LogicalType => (toLogical[type.name] 
 const geometries = new Set(Object.keys(toLogical).filter((name) => toLogical[name] === native));
 export const isGeometry = (name: string): boolean => geometries.has(name);
 
-/** The labels of `enum('a','it''s')`. */
+/** The labels of `enum('a','it''s','back\\\\slash')`: quotes doubled, some characters escaped. */
 function labelsOf(spelled: string): string[] {
   const inner = spelled.slice(spelled.indexOf('(') + 1, spelled.lastIndexOf(')'));
-  return [...inner.matchAll(/'((?:[^']|'')*)'/g)].map((match) => (match[1] as string).replaceAll("''", "'"));
+  return [...inner.matchAll(/'((?:[^'\\]|''|\\.)*)'/gs)].map((match) =>
+    (match[1] as string).replace(/''|\\(.)/gs, (_, char?: string) =>
+      char === undefined ? "'" : (escapes[char] ?? char),
+    ),
+  );
 }
+
+const escapes: Readonly<Record<string, string>> = { n: '\n', r: '\r', 0: '\0', Z: '\x1a', t: '\t', b: '\b' };
 
 /** Labels an ENUM can hold: MySQL cuts blanks at their ends, and the empty one is its word for a wrong value. */
 export const enumFits = (values: readonly string[]): boolean =>
