@@ -142,6 +142,8 @@ function settingsOf(options: MysqlOptions, port: number, dir: string): string[] 
     'skip-name-resolve': 'ON',
     socket: join(dir, 's.sock'),
     'pid-file': join(dir, 'pid'),
+    // Of its own: a server that starts removes what others have in a common one.
+    tmpdir: join(dir, 'tmp'),
     'init-file': join(dir, 'init.sql'),
     'loose-mysqlx': 'OFF',
     'server-id': '1',
@@ -186,9 +188,10 @@ async function makeData(
   at: { dir: string; data: string; logFile: string },
 ): Promise<void> {
   await mkdir(at.data, { mode: 0o700 });
-  const socket = `--socket=${join(at.dir, 's.sock')}`;
+  await mkdir(join(at.dir, 'tmp'), { mode: 0o700 });
+  const places = [`--socket=${join(at.dir, 's.sock')}`, `--tmpdir=${join(at.dir, 'tmp')}`];
   if (program.kind === 'mysql') {
-    await runOnce(program, [...common, socket, '--initialize-insecure', '--innodb-flush-method=nosync'], at.logFile);
+    await runOnce(program, [...common, ...places, '--initialize-insecure', '--innodb-flush-method=nosync'], at.logFile);
     return;
   }
   const files = program.share === undefined ? undefined : systemTables(program.share);
@@ -204,7 +207,7 @@ async function makeData(
     yield Buffer.from('CREATE DATABASE IF NOT EXISTS mysql;\nUSE mysql;\nSET @auth_root_socket = NULL;\n');
     for (const file of files) yield* createReadStream(file);
   };
-  const args = [...common, socket, '--bootstrap', '--log-warnings=0', '--skip-log-bin', ...quick];
+  const args = [...common, ...places, '--bootstrap', '--log-warnings=0', '--skip-log-bin', ...quick];
   await runOnce(program, args, at.logFile, Readable.from(statements()));
 }
 
