@@ -36,7 +36,7 @@ export function openTarget(settings: MongoSettings): Target {
     check: () => checkTarget(address),
     fit: fitTable,
     describe: (name) => lazy.use((session) => describeTable(databaseOf(session, name.schema), name)),
-    refusals: (work) => lazy.use((session) => refusalsOf(session, ledgerFor(session, work), work)),
+    refusals: (work) => lazy.use((session) => refusalsOf(session, (one) => ledgerFor(session, one), work)),
     prepare: (work) => withLedger(work, (ledger) => prepareWork(ledger, work)),
     claim: (work, chunk) => withLedger(work, (ledger) => claimChunk(ledger, work, chunk)),
     async write(work, claim, batches, options) {

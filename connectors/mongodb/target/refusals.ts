@@ -10,7 +10,11 @@ import { type Ledger, ledgerOf } from './ledger.ts';
 import { wrongName } from './names-allowed.ts';
 import { isEmpty, notOwned, ownership } from './ownership.ts';
 
-export async function refusalsOf(session: Session, ledger: Ledger, work: Work): Promise<GodwitError[]> {
+export async function refusalsOf(
+  session: Session,
+  ledgerFor: (work: Work) => Ledger,
+  work: Work,
+): Promise<GodwitError[]> {
   const where = { table: tableText(work.name), target: work.target };
   const facts = await session.facts();
   const wrong = wrongName(work.name, facts);
@@ -18,6 +22,8 @@ export async function refusalsOf(session: Session, ledger: Ledger, work: Work): 
     const long = / bytes/.test(wrong);
     return [new GodwitError(long ? 'NAME_TOO_LONG' : 'MAPPING_INVALID', `${where.table}: ${wrong}.`, where)];
   }
+  // Not before its name is known to be one: the driver throws at others.
+  const ledger = ledgerFor(work);
   const refused: (GodwitError | undefined)[] = [...fieldNames(work, facts), ...ofSource(work)];
   const found = await ownership(ledger, work);
   refused.push(notOwned(work, found));
