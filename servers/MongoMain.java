@@ -4,7 +4,10 @@ import de.bwaldvogel.mongo.backend.memory.MemoryBackend;
 import java.net.InetSocketAddress;
 import java.util.List;
 
-/** A MongoDB server in memory, for tests: listens on the port of 127.0.0.1 given as its argument. */
+/**
+ * A MongoDB server in memory, for tests: listens on the port of 127.0.0.1 given as its first argument; `oplog` as the second makes change streams
+ * possible, and keeps every change in memory.
+ */
 public class MongoMain {
     /** The library's own versions announce a protocol too old for today's drivers. */
     static final class Version implements MongoVersion {
@@ -25,7 +28,9 @@ public class MongoMain {
         MemoryBackend backend = new MemoryBackend();
         backend.version(new Version());
         MongoServer server = new MongoServer(backend);
-        server.enableOplog();
+        if (arguments.length > 1 && arguments[1].equals("oplog")) {
+            server.enableOplog();
+        }
         server.bind(new InetSocketAddress("127.0.0.1", Integer.parseInt(arguments[0])));
         System.out.println("ready");
         Runtime.getRuntime().addShutdownHook(new Thread(server::shutdownNow));

@@ -24,6 +24,8 @@ export type MongodbOptions = {
   readonly kind?: MongodbKind;
   /** Absent or 0 = a free one. */
   readonly port?: number;
+  /** Change streams in mongo-java-server, which then keeps every change in memory. mongod has them anyway. */
+  readonly oplog?: boolean;
   /** Of mongo-java-server; default 384 MB, the data included. */
   readonly megabytes?: number;
 };
@@ -125,7 +127,7 @@ type Program = {
   readonly args: (port: number, data: string) => string[];
 };
 
-async function findMongodb({ kind, megabytes = 384 }: MongodbOptions): Promise<Program> {
+async function findMongodb({ kind, oplog, megabytes = 384 }: MongodbOptions): Promise<Program> {
   const mongod = kind === 'mongo-java-server' ? undefined : findOnPath('mongod');
   if (mongod) {
     const args = (port: number, data: string) =>
@@ -142,7 +144,7 @@ async function findMongodb({ kind, megabytes = 384 }: MongodbOptions): Promise<P
   return {
     kind: 'mongo-java-server',
     program: java,
-    args: (port) => [...machine, log, '-cp', path, 'MongoMain', String(port)],
+    args: (port) => [...machine, log, '-cp', path, 'MongoMain', String(port), ...(oplog ? ['oplog'] : [])],
   };
 }
 

@@ -99,14 +99,14 @@ const keyOf = (table: string, columns: readonly string[]) =>
 export const dataSets: Readonly<Record<SourceWord, () => Promise<Source>>> = {
   async pgsql() {
     const database = await sakilaPostgres();
-    return { ...postgresSource(database, 'public'), tables: sakila.split(' '), keyOf };
+    return { ...postgresSource(database, 'public'), tables: () => sakila.split(' '), keyOf };
   },
   mysql: () => sakilaOf('mysql'),
   mariadb: () => sakilaOf('mariadb'),
-  mongo: async () => ({ ...mongodbSource(await mongoSamples()), tables: samples, keyOf }),
+  mongo: async () => ({ ...mongodbSource(await mongoSamples()), tables: () => samples, keyOf }),
 };
 
 async function sakilaOf(kind: MysqlKind): Promise<Source> {
   const database = await sakilaMysql(kind);
-  return { ...mysqlSource(kind, database), tables: [...sakila.split(' '), 'film_text'], keyOf };
+  return { ...mysqlSource(kind, database), tables: () => [...sakila.split(' '), 'film_text'], keyOf };
 }

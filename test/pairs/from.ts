@@ -1,6 +1,5 @@
 /** One source's pairs with every target. A file of its own for each source: files run beside each other. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { registry } from '../../connectors/registry.ts';
 import { noPyarrow } from '../conformance/files-pyarrow.ts';
 import { missing } from '../servers/shared.ts';
 import { install } from '../workflow/installation.ts';
@@ -8,17 +7,15 @@ import { differences } from './contents.ts';
 import { move } from './run.ts';
 import { type Source, type SourceWord, servers, type TargetWord, targets } from './sides.ts';
 
-const all: readonly TargetWord[] = ['pgsql', 'mysql', 'mariadb', 'mongo', 'files', 's3'];
-const entries: Partial<Record<TargetWord, object>> = registry;
 const absent = async (word: TargetWord): Promise<boolean> => {
   for (const server of servers[word]) if (await missing(server)) return true;
   return (word === 'files' || word === 's3') && noPyarrow();
 };
 
-/** The targets there are; true for those whose server is missing here. */
-export async function targetsToSkip(words: readonly TargetWord[] = all): Promise<Map<TargetWord, boolean>> {
+/** True for those whose server is missing here. */
+export async function targetsToSkip(words: readonly TargetWord[]): Promise<Map<TargetWord, boolean>> {
   const skip = new Map<TargetWord, boolean>();
-  for (const word of words) if ('target' in (entries[word] ?? {})) skip.set(word, await absent(word));
+  for (const word of words) skip.set(word, await absent(word));
   return skip;
 }
 
@@ -26,13 +23,13 @@ export async function fromSource(
   what: string,
   word: SourceWord,
   open: () => Promise<Source>,
+  /** S3 and a folder get the same files: one of them for each source. */
+  files: 'files' | 's3',
   skip = false,
 ): Promise<void> {
-  const targetsHere = await targetsToSkip();
+  const targetsHere = await targetsToSkip(['pgsql', 'mysql', 'mariadb', 'mongo', files]);
   const noSource = skip || (await absent(word)) || (await missing('postgres')) || (await missing('temporal'));
 
-  if (!('source' in ((registry as Partial<Record<SourceWord, object>>)[word] ?? {})))
-    return void test.skip(`${what} from ${word}`, () => {});
   describe.skipIf(noSource)(`${what} from ${word}`, () => {
     const stack = new AsyncDisposableStack();
     let source: Source;
@@ -53,7 +50,7 @@ export async function fromSource(
           destination: { there: target.settings },
           tables: [source.entry(to)],
         });
-        for (const name of source.tables) {
+        for (const name of source.tables(to)) {
           const there = await target.read(name);
           const read = await source.read(name);
           const here = source.shaped?.(read, to, there) ?? read;

@@ -48,5 +48,5 @@ export const mongodbCannot: CannotHold = (_, type, value) => {
   if (value?.is === 'json') return value.value === null;
   if (value?.is === 'list') return value.bounds === true;
   if (value === null || !times.includes(value.is) || typeof value.value !== 'string') return false;
-  return type === 'instant' && !ordinary(value.value);
+  return type === 'instant' && !(ordinary(value.value) && calendar(value.value));
 };

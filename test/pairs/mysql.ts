@@ -45,13 +45,20 @@ async function versionOf(connection: mysql.Connection): Promise<string> {
   return String(rows[0]?.[0]);
 }
 
-/** A float is printed with six digits: as a double it is printed with all it has. */
-const expression = (name: string, { type }: Described): string => (type === 'float' ? `${name} + 0e0` : name);
+const geometries = /^(geometry|point|linestring|polygon|multi.*|geom.*collection)$/;
+
+function expression(name: string, { type }: Described): string {
+  // A float is printed with six digits: as a double it is printed with all it has.
+  if (type === 'float') return `${name} * 1e0`;
+  if (!geometries.test(type)) return name;
+  return `CONCAT(IF(ST_SRID(${name}) = 0, '', CONCAT('SRID=', ST_SRID(${name}), ';')), ST_AsText(${name}))`;
+}
 
 function meaning({ type, json: isJson }: Described, value: Buffer | null): Meaning {
   if (value === null) return null;
   const written = value.toString('utf8');
   if (isJson) return json(written);
+  if (geometries.test(type)) return text(written);
   switch (type) {
     case 'tinyint':
     case 'smallint':

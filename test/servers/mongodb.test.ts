@@ -43,6 +43,18 @@ describe.skipIf(await missing('mongodb'))('The MongoDB server', () => {
   });
 });
 
+test.skipIf(await missing('mongodb'))('one with an oplog has change streams', async () => {
+  await using server = await startMongodb({ oplog: true });
+  const changes = clientOf(server.url).db('d').collection('c').watch();
+  const next = changes.next();
+  const writer = clientOf(server.url).db('d').collection('c');
+  const writing = setInterval(() => void writer.insertOne({}).catch(() => {}), 100);
+  onTestFinished(() => clearInterval(writing));
+  expect(await next).toMatchObject({ operationType: 'insert', fullDocument: {} });
+  clearInterval(writing);
+  await changes.close();
+});
+
 test('where it is neither there nor to be had, the reason is said and what to do', async () => {
   const cache = await mkdtemp(join(tmpdir(), 'godwit-test-'));
   onTestFinished(() => rm(cache, { recursive: true, force: true }));
