@@ -2,7 +2,7 @@
 import { GodwitError } from '../../../errors.ts';
 import { type Checkpoint, type Chunk, type Claim, type Counts, tableText, type Work } from '../../contract.ts';
 import { numberOf } from '../errors.ts';
-import { type ChunkDoc, chunkKey, type Ledger, noCounts, notPrepared, ofHash, workOf } from './ledger.ts';
+import { type ChunkDoc, chunkKey, type Ledger, noCounts, notPrepared, within, workOf } from './ledger.ts';
 import { hashOf } from './names.ts';
 
 /** The life of the work in which a claim was made: should the work be discarded and begun again, the claim is not of the new one. */
@@ -104,7 +104,7 @@ export const fenced = (work: Work, claim: Claim): GodwitError => {
 export async function* checkpointsOf(ledger: Ledger, work: Work): AsyncGenerator<Checkpoint> {
   const known = await workOf(ledger, work);
   if (!known) return;
-  for await (const doc of ledger.chunks.find({ _id: ofHash(hashOf(work)), life: known.life }).sort({ _id: 1 })) {
+  for await (const doc of ledger.chunks.find({ _id: within(hashOf(work)), life: known.life }).sort({ _id: 1 })) {
     const chunk: Chunk = { id: doc.chunk, kind: doc.kind, bounds: JSON.parse(doc.bounds), rows: doc.rows };
     yield { chunk, epoch: doc.epoch, done: doc.done, counts: doc.counts };
   }

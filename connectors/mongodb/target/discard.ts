@@ -1,7 +1,7 @@
 /** Takes an unpublished work away, with everything made for it. What was published stays. */
 import type { Work } from '../../contract.ts';
 import { dropCollection, listed } from './collections.ts';
-import { type Ledger, ofHash, type WorkDoc, workOf } from './ledger.ts';
+import { type Ledger, type WorkDoc, within, workOf } from './ledger.ts';
 import { hashIn, hashOf, stagingPrefix, turnIn } from './names.ts';
 import { baseOf } from './take-over.ts';
 
@@ -25,9 +25,9 @@ async function gotItsName(ledger: Ledger, known: WorkDoc): Promise<boolean> {
 /** The work first: from then on nobody can claim, checkpoint or publish. */
 async function remove({ db, works, chunks, intents }: Ledger, hash: string): Promise<void> {
   await works.deleteOne({ _id: hash });
-  await chunks.deleteMany({ _id: ofHash(hash) });
+  await chunks.deleteMany({ _id: within(hash) });
   for (const { name } of await listed(db, { prefix: stagingPrefix(hash) })) await dropCollection(db, name);
-  await intents.deleteMany({ _id: ofHash(hash) });
+  await intents.deleteMany({ _id: within(hash) });
 }
 
 /** A name taken for a collection that never came to be, and that nobody else is writing. */

@@ -10,7 +10,7 @@ import { copyInto } from './copy.ts';
 import { deleteStatement } from './delete-keys.ts';
 import { changeOptions, keptOf, makeIndexes } from './indexes.ts';
 import { deleteDocuments } from './insert.ts';
-import { addNotes, type ChunkDoc, changeWork, type Ledger, notPrepared, ofHash, sameTurn, workOf } from './ledger.ts';
+import { addNotes, type ChunkDoc, changeWork, type Ledger, notPrepared, sameTurn, within, workOf } from './ledger.ts';
 import { asideOf, hashOf, stagingOf, turnIn } from './names.ts';
 import { definitionOf } from './options.ts';
 import { ownership } from './ownership.ts';
@@ -41,7 +41,7 @@ async function step(ledger: Ledger, work: Work, chunks: readonly ChunkDoc[], fou
   }
   await sameTurn(ledger, work, turn);
   await dropAside(ledger, stagingOf(doc._id, doc.life), found);
-  await ledger.intents.deleteMany({ _id: ofHash(doc._id) });
+  await ledger.intents.deleteMany({ _id: within(doc._id) });
   await define(ledger, work, { turn, staging });
   return found;
 }
@@ -49,7 +49,7 @@ async function step(ledger: Ledger, work: Work, chunks: readonly ChunkDoc[], fou
 async function chunksOf(ledger: Ledger, work: Work): Promise<ChunkDoc[]> {
   const known = await workOf(ledger, work);
   if (!known) throw notPrepared(work);
-  const chunks = await ledger.chunks.find({ _id: ofHash(hashOf(work)), life: known.life }).toArray();
+  const chunks = await ledger.chunks.find({ _id: within(hashOf(work)), life: known.life }).toArray();
   const open = chunks.find(({ done }) => !done);
   if (!open) return chunks;
   const where = { table: tableText(work.name), chunk: open.chunk, target: work.target };
@@ -64,7 +64,7 @@ async function gather(ledger: Ledger, work: Work, { chunks, found }: Gathering):
   // A chunk that is the whole table is in the collection of its last attempt already: `baseOf`.
   for (const chunk of chunks.filter(({ epoch, kind }) => epoch > 1 && kind !== 'all')) {
     const aside = asideOf(found.base, chunk.chunk, chunk.epoch);
-    for await (const { ids } of ledger.intents.find({ chunk: chunk._id, life: chunk.life })) {
+    for await (const { ids } of ledger.intents.find({ _id: within(chunk._id, chunk.life) })) {
       await takeOut(ledger, found.staging, ids);
     }
     await copyInto(db, { from: aside, to: found.staging, fence: () => sameTurn(ledger, work, found.turn) });

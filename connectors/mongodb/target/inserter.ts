@@ -6,14 +6,15 @@ import { Binary, type Collection, type Db } from 'mongodb';
 import { reach } from '../../../faults.ts';
 import type { Group } from './documents.ts';
 import { insertDocuments, type Refused } from './insert.ts';
-import type { IntentDoc } from './ledger.ts';
+import { type IntentDoc, within } from './ledger.ts';
 
 export type Inserting = {
   readonly db: Db;
   readonly collection: string;
   /** Rejects when the write is to end now. */
   readonly aborted: Promise<never>;
-  readonly intents?: { readonly into: Collection<IntentDoc>; readonly key: string; readonly life: string };
+  /** `key`: of the chunk and this life of its work. */
+  readonly intents?: { readonly into: Collection<IntentDoc>; readonly key: string };
   /** Throws FENCED when a newer attempt took over. Only saves work: it may happen right behind. */
   readonly fence: () => Promise<void>;
 };
@@ -80,9 +81,8 @@ export class Inserter<G extends Group = Group> {
   async #intend({ ids }: G): Promise<void> {
     const { intents } = this.#how;
     if (!intents || !ids) return;
-    const { into, key, life } = intents;
-    const _id = `${key}.${life}.${this.#number++}`;
-    await into.insertOne({ _id, chunk: key, life, ids: new Binary(ids) });
+    const { into, key } = intents;
+    await into.insertOne({ _id: `${key}.${this.#number++}`, ids: new Binary(ids) });
   }
 
   /** Waits, not for long, until nothing is under way: what arrives after a discard would make a collection again. */
@@ -100,7 +100,7 @@ export class Inserter<G extends Group = Group> {
   /** The intents of this chunk, when nobody can need them. Best effort: they go with the work too. */
   async forget(): Promise<void> {
     const { intents } = this.#how;
-    if (intents) await intents.into.deleteMany({ chunk: intents.key, life: intents.life }).catch(() => {});
+    if (intents) await intents.into.deleteMany({ _id: within(intents.key) }).catch(() => {});
   }
 
   #or<T>(promise: Promise<T>): Promise<T> {

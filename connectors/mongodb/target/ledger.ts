@@ -70,10 +70,8 @@ export type ChunkDoc = {
 
 /** What an attempt that writes into the common staging is about to write: the keys of one insert command. */
 export type IntentDoc = {
-  /** As of the chunk, then life and number. */
+  /** As of the chunk, then the work's life and a number. */
   readonly _id: string;
-  readonly chunk: string;
-  readonly life: string;
   readonly ids: Binary;
 };
 
@@ -108,8 +106,8 @@ export const newLife = (): string => randomBytes(4).toString('hex');
 
 export const chunkKey = (hash: string, chunk: number): string => `${hash}.${String(chunk).padStart(10, '0')}`;
 
-/** Keys of all chunks of a work, and of their intents. */
-export const ofHash = (hash: string) => ({ $gte: `${hash}.`, $lt: `${hash}/` });
+/** Keys that begin with these and a dot: all chunks of a work, or all its intents, or those of a chunk. */
+export const within = (...parts: readonly string[]) => ({ $gte: `${parts.join('.')}.`, $lt: `${parts.join('.')}/` });
 
 export const noCounts: Counts = { read: 0, written: 0, filtered: 0, quarantined: 0, bytes: 0 };
 

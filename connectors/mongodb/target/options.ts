@@ -36,7 +36,9 @@ export function definitionOf(work: Work): Definition {
   return {
     options: only(options, kept),
     late: only(options, keptLate),
-    indexes: indexes.filter((index) => index.name !== '_id_' && !index.clustered).map(asWanted(work, notes)),
+    indexes: indexes
+      .filter((index) => index.name !== '_id_' && !index.clustered)
+      .map(asWanted(work, options.collation !== undefined, notes)),
     notes,
   };
 }
@@ -55,9 +57,10 @@ const only = (options: Document, names: readonly string[]): Document =>
  * (decision 15).
  */
 const asWanted =
-  (work: Work, notes: string[]) =>
+  (work: Work, collated: boolean, notes: string[]) =>
   (index: Document): Document => {
-    const { v, ns, background, ...definition } = index;
+    const { v, ns, background, ...rest } = index;
+    const definition = collated && rest.collation === undefined && isOrdered(rest) ? { ...rest, ...simple } : rest;
     if (work.mode !== 'dumping') return definition;
     const { unique, expireAfterSeconds, prepareUnique, ...plain } = definition;
     if (unique) notes.push(`index ${index.name}: unique at the source; not in a table of snapshots`);
@@ -65,3 +68,8 @@ const asWanted =
       notes.push(`index ${index.name}: has a time to live at the source; none here`);
     return plain;
   };
+
+/** An index without a collation is of bytes; made in a collection that has one it would get that. */
+const simple = { collation: { locale: 'simple' } };
+/** Text, hashed and the like know no collation. */
+const isOrdered = ({ key }: Document): boolean => Object.values(key ?? {}).every((way) => typeof way === 'number');

@@ -19,10 +19,10 @@ import {
   changeWork,
   type Ledger,
   notPrepared,
-  ofHash,
   overtaken,
   sameTurn,
   type WorkDoc,
+  within,
   workOf,
 } from './ledger.ts';
 import { hashOf, stagingPrefix } from './names.ts';
@@ -103,7 +103,7 @@ async function settle(ledger: Ledger, work: Work, turn: number): Promise<void> {
     { upsert: true },
   );
   if (work.mode === 'dumping' && work.snapshotDate !== undefined) {
-    const chunks = await ledger.chunks.find({ _id: ofHash(hash), life: doc?.life ?? '' }).toArray();
+    const chunks = await ledger.chunks.find({ _id: within(hash), life: doc?.life ?? '' }).toArray();
     const rows = chunks.reduce((sum, { counts }) => sum + counts.written, 0);
     const _id = { collection: name.name, migration_snapshot_date: instantOf(work.snapshotDate), job };
     await ledger.snapshots.updateOne(
@@ -119,5 +119,5 @@ async function settle(ledger: Ledger, work: Work, turn: number): Promise<void> {
 async function tidy({ db, intents }: Ledger, work: Work): Promise<void> {
   const hash = hashOf(work);
   for (const { name } of await listed(db, { prefix: stagingPrefix(hash) })) await dropCollection(db, name);
-  await intents.deleteMany({ _id: ofHash(hash) });
+  await intents.deleteMany({ _id: within(hash) });
 }

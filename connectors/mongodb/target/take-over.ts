@@ -6,7 +6,7 @@
 import { GodwitError } from '../../../errors.ts';
 import { tableText, type Work } from '../../contract.ts';
 import { dropCollection, listed, renameCollection } from './collections.ts';
-import { type Ledger, notPrepared, ofHash, overtaken, sameTurn, type WorkDoc } from './ledger.ts';
+import { type Ledger, notPrepared, overtaken, sameTurn, type WorkDoc, within } from './ledger.ts';
 import { asideOf, hashOf, stagingOf, turnIn, turnOf } from './names.ts';
 
 export type Turn = {
@@ -59,7 +59,7 @@ export async function takeOver(ledger: Ledger, work: Work): Promise<Turn> {
  */
 export async function baseOf({ chunks }: Ledger, { _id, life }: WorkDoc): Promise<string> {
   const staging = stagingOf(_id, life);
-  const whole = await chunks.findOne({ _id: ofHash(_id), life, kind: 'all', done: true, epoch: { $gt: 1 } });
+  const whole = await chunks.findOne({ _id: within(_id), life, kind: 'all', done: true, epoch: { $gt: 1 } });
   return whole ? asideOf(staging, whole.chunk, whole.epoch) : staging;
 }
 

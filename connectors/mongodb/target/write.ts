@@ -25,7 +25,7 @@ import { dropCollection, makeCollection } from './collections.ts';
 import { bytesInto } from './from-bytes.ts';
 import { rowsInto } from './from-rows.ts';
 import { Inserter } from './inserter.ts';
-import { chunkKey, type Ledger, workOf } from './ledger.ts';
+import { chunkKey, type Ledger, within, workOf } from './ledger.ts';
 import { asideOf, hashOf, stagingOf } from './names.ts';
 import { creationOptions } from './options.ts';
 
@@ -75,7 +75,7 @@ async function attempt(writing: Writing, batches: AsyncIterable<Batch>, aborted:
     aborted,
     // The whole table is one chunk: nobody else's rows are in its staging.
     ...(first && claim.chunk.kind !== 'all'
-      ? { intents: { into: ledger.intents, key: chunkKey(hashOf(work), claim.chunk.id), life } }
+      ? { intents: { into: ledger.intents, key: `${chunkKey(hashOf(work), claim.chunk.id)}.${life}` } }
       : {}),
     fence: () => stillMine(ledger, work, claim, life),
   });
@@ -147,7 +147,7 @@ async function cleanUp(ledger: Ledger, work: Work, claim: Claim): Promise<void> 
     const known = await workOf(ledger, work);
     if (known?.life === life && known.turn === 0) return;
     await dropCollection(ledger.db, staging);
-    await ledger.intents.deleteMany({ chunk: chunkKey(hashOf(work), claim.chunk.id), life });
+    await ledger.intents.deleteMany({ _id: within(chunkKey(hashOf(work), claim.chunk.id), life) });
   } catch {
     // The next run of this table removes it.
   }
