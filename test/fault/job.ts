@@ -34,14 +34,15 @@ export type Mapping = { readonly name: string } & Record<string, unknown>;
 
 export type Shop = {
   readonly name: string;
-  /** Direct address, for the test itself. */
-  readonly source: string;
+  readonly tables: readonly ShopTable[];
   readonly mapping: Mapping;
   /** By the target's name in the mapping. */
   readonly places: Places;
   /** What a table of the source ever was. */
   readonly history: (table: ShopTable) => Promise<History>;
 };
+/** Whose source is PostgreSQL: its direct address, for the test itself. */
+export type PostgresShop = Shop & { readonly source: string };
 export type Places = Readonly<Record<string, Place>>;
 
 export type ShopOptions = { readonly rows?: number; readonly tablespace?: string };
@@ -51,13 +52,13 @@ export async function newShop(
   at: Installation,
   name: string,
   { rows, tablespace }: ShopOptions = {},
-): Promise<Shop & { readonly target: string }> {
+): Promise<PostgresShop & { readonly target: string }> {
   const target = await createDatabase(at.target, name, tablespace ? `TABLESPACE ${tablespace}` : '');
   return { ...(await shopTo(at, name, postgresPlace(at, target), rows)), target };
 }
 
 /** The same to any place. */
-export async function shopTo(at: Installation, name: string, place: Place, rows = rowsOfOrders): Promise<Shop> {
+export async function shopTo(at: Installation, name: string, place: Place, rows = rowsOfOrders): Promise<PostgresShop> {
   const source = await createDatabase(at.source, name);
   const client = new pg.Client({ connectionString: source });
   await client.connect();
@@ -69,7 +70,8 @@ export async function shopTo(at: Installation, name: string, place: Place, rows 
     destination: { copy: place.settings },
     tables: [{ table_name: 'shop.*', mode: 'replace' }],
   };
-  return { name, source, mapping, places: { copy: place }, history: (table) => historyOf(source, table) };
+  const history = (table: ShopTable) => historyOf(source, table);
+  return { name, source, tables: shop, mapping, places: { copy: place }, history };
 }
 
 export async function request<T>(at: Installation, method: string, path: string, body?: unknown): Promise<T> {
@@ -154,9 +156,3 @@ export async function story(at: Installation, id: string): Promise<string> {
     '\n',
   );
 }
-
-export const tableOf = (name: string) => {
-  const table = shop.find((one) => one.name === name.split('.').at(-1));
-  if (!table) throw new Error(`no table ${name}`);
-  return table;
-};

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { compareExact, contentOf } from './oracle.ts';
+import { compareExact, compareStates, compareVersions, contentOf } from './oracle.ts';
 import { randomOf } from './random.ts';
 
 const row = (key: string, hash = `hash of ${key}`) => ({ key, hash });
@@ -28,6 +28,55 @@ test('rows without a key are compared as a bag', () => {
   expect(compareExact(wanted, contentOf([row('', 'a'), row('', 'a'), row('', 'b'), row('', 'b')], false)).doubled).toBe(
     1,
   );
+});
+
+test('a table read chunk by chunk has committed versions only, each key once, and all that nobody touched', () => {
+  const history = {
+    first: [row('1'), row('2'), row('3')],
+    changes: [
+      { key: '2', hash: 'later' },
+      { key: '3', hash: null },
+      { key: '4', hash: 'new' },
+    ],
+  };
+  const difference = (...rows: { key: string; hash: string }[]) => compareVersions(history, contentOf(rows, true));
+  expect(difference(row('1'), row('2', 'later'), row('3'), row('4', 'new'))).toEqual({
+    lost: 0,
+    doubled: 0,
+    changed: 0,
+  });
+  expect(difference(row('1'))).toEqual({ lost: 0, doubled: 0, changed: 0 });
+  expect(difference(row('2'))).toEqual({ lost: 1, doubled: 0, changed: 0 });
+  expect(difference(row('1'), row('1'))).toEqual({ lost: 0, doubled: 1, changed: 0 });
+  expect(difference(row('1', 'never'), row('5'))).toEqual({ lost: 0, doubled: 0, changed: 2 });
+});
+
+test('a table without a key is what it was between two transactions', () => {
+  const change = (transaction: number, gone: string | null, hash: string | null) => ({
+    key: '',
+    hash,
+    gone,
+    transaction,
+  });
+  const history = {
+    first: [row('', 'a'), row('', 'a'), row('', 'b')],
+    changes: [change(1, 'a', 'c'), change(1, 'b', null), change(2, null, 'd')],
+  };
+  const difference = (...hashes: string[]) =>
+    compareStates(
+      history,
+      contentOf(
+        hashes.map((hash) => row('', hash)),
+        false,
+      ),
+    );
+  const none = { lost: 0, doubled: 0, changed: 0 };
+  expect(difference('a', 'a', 'b')).toEqual(none);
+  expect(difference('c', 'a')).toEqual(none);
+  expect(difference('a', 'd', 'c')).toEqual(none);
+  expect(difference('a', 'b', 'c')).toEqual({ lost: 0, doubled: 1, changed: 0 }); // in the midst of a transaction
+  expect(difference('a')).toEqual({ lost: 1, doubled: 0, changed: 0 });
+  expect(difference('a', 'c', 'c', 'd')).toEqual({ lost: 0, doubled: 1, changed: 0 });
 });
 
 test('the same seed draws the same numbers', () => {

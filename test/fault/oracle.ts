@@ -61,8 +61,15 @@ export function compareExact(wanted: Content, found: Content): Difference {
 /** What a table of the source ever was: its rows as they were made, and every version committed since, in order. */
 export type History = {
   readonly first: readonly Pair[];
-  /** Without a hash: the row is gone. `gone`: the hash of the version before. */
-  readonly changes: readonly { readonly key: string; readonly hash: string | null; readonly gone?: string | null }[];
+  /** Without a hash: the row is gone. */
+  readonly changes: readonly {
+    readonly key: string;
+    readonly hash: string | null;
+    /** The hash of the version before. */
+    readonly gone?: string | null;
+    /** Changes of one transaction, one behind the other, have the same. */
+    readonly transaction?: number;
+  }[];
 };
 
 /** As the triggers of the shop in PostgreSQL noted it. */
@@ -88,7 +95,7 @@ export function compareVersions({ first, changes }: History, found: Content): Di
 }
 
 /**
- * A table without a key, read in one go: it must be what the source was between two changes. Gives the difference to the
+ * A table without a key, read in one go: it must be what the source was between two transactions. Gives the difference to the
  * state that comes nearest.
  */
 export function compareStates({ first, changes }: History, found: Content): Difference {
@@ -107,9 +114,10 @@ export function compareStates({ first, changes }: History, found: Content): Diff
     return { lost: sum((times) => -times), doubled: sum((times) => times), changed: 0 };
   };
   let best = { different, difference: differenceNow() };
-  for (const { hash, gone } of changes) {
+  for (const [i, { hash, gone, transaction }] of changes.entries()) {
     if (gone != null) add(gone, 1);
     if (hash !== null) add(hash, -1);
+    if (transaction !== undefined && transaction === changes[i + 1]?.transaction) continue;
     if (different < best.different) best = { different, difference: differenceNow() };
   }
   return best.difference;

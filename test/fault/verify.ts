@@ -1,6 +1,6 @@
 import { appendFileSync } from 'node:fs';
 import type { Installation } from './installation.ts';
-import { type Places, type RunTable, runTables, type Shop, tableOf } from './job.ts';
+import { type Places, type RunTable, runTables, type Shop } from './job.ts';
 import {
   type Content,
   compareExact,
@@ -29,7 +29,7 @@ export async function verify(
   at: Installation,
   shop: Shop,
   run: { readonly id: string },
-  copies: SnapshotCopies,
+  copies?: SnapshotCopies,
   places: Places = shop.places,
 ): Promise<Verdict> {
   let sum = nothing;
@@ -38,11 +38,12 @@ export async function verify(
   let byVersions = 0;
   for (const row of await runTables(at, run.id)) {
     if (row.status !== 'succeeded') continue;
-    const table = tableOf(row.source_name);
+    const table = shop.tables.find(({ name }) => name === row.source_name.split('.').at(-1));
+    if (!table) throw new Error(`no table ${row.source_name}`);
     const place = places[row.target];
     if (!place) throw new Error(`nobody knows how to read the target ${row.target}`);
     const found = await place.content(table);
-    const { difference, kind } = await compare(shop, row, table, found, copies);
+    const { difference, kind } = await compare(shop, row, { table, found, copies });
     if (kind === 'exact') exact++;
     else byVersions++;
     if (difference.lost + difference.doubled + difference.changed > 0) {
@@ -59,9 +60,7 @@ export async function verify(
 async function compare(
   shop: Shop,
   row: RunTable,
-  table: ShopTable,
-  found: Content,
-  copies: SnapshotCopies,
+  { table, found, copies }: { table: ShopTable; found: Content; copies: SnapshotCopies | undefined },
 ): Promise<{ difference: Difference; kind: 'exact' | 'versions' }> {
   if (row.consistency === 'chunk') {
     const history = await shop.history(table);
@@ -69,7 +68,7 @@ async function compare(
     if (row.chunks_total > 1) throw new Error(`${row.source_name} has no key and must not be read in several chunks`);
     return { difference: compareStates(history, found), kind: 'versions' };
   }
-  const wanted = row.snapshot === null ? undefined : copies.of(row.snapshot, table.name);
+  const wanted = row.snapshot === null ? undefined : copies?.of(row.snapshot, table.name);
   if (!wanted) throw new Error(`${row.source_name} was read under snapshot ${row.snapshot}, which was not copied`);
   return { difference: compareExact(wanted, found), kind: 'exact' };
 }

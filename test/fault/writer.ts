@@ -5,39 +5,32 @@ import type { Random } from './random.ts';
 export type Writer = AsyncDisposable & {
   /** Committed transactions. */
   readonly committed: number;
-  /** Waits until it has committed this many more, so that a test knows the source is moving. */
   stop(): Promise<void>;
 };
 
-/**
- * Inserts, updates (keys too) and deletes on the source all the while, in small transactions; goes on after the server
- * was restarted or its connection ended.
- */
-export function startWriter(url: string, random: Random, pauseMs = 8): Writer {
+/** A session of the writer's. Its errors end it, and another one is opened. */
+export type Writing = { transaction(): Promise<void>; close(): Promise<void> };
+
+/** Transaction after transaction; goes on after the server was restarted or its connection ended. */
+export function writing(open: () => Promise<Writing>, pauseMs = 8): Writer {
   let stopped = false;
   let committed = 0;
   const working = work();
 
   async function work(): Promise<void> {
     while (!stopped) {
-      const client = new pg.Client({
-        connectionString: url,
-        connectionTimeoutMillis: 5_000,
-        application_name: 'writer',
-      });
-      client.on('error', () => {});
+      let session: Writing | undefined;
       try {
-        await client.connect();
-        await client.query("SET statement_timeout = '20s'; SET lock_timeout = '10s'");
+        session = await open();
         while (!stopped) {
-          await transaction(client, random);
+          await session.transaction();
           committed++;
           await sleep(pauseMs);
         }
       } catch {
         await sleep(200); // a conflict with itself, or the server is away: begin again
       } finally {
-        await client.end().catch(() => {});
+        await session?.close().catch(() => {});
       }
     }
   }
@@ -54,6 +47,22 @@ export function startWriter(url: string, random: Random, pauseMs = 8): Writer {
     [Symbol.asyncDispose]: stop,
   };
 }
+
+/** Inserts, updates (keys too) and deletes in the shop in PostgreSQL all the while, in small transactions. */
+export const startWriter = (url: string, random: Random, pauseMs?: number): Writer =>
+  writing(async () => {
+    const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 5_000, application_name: 'writer' });
+    client.on('error', () => {});
+    const close = () => client.end();
+    try {
+      await client.connect();
+      await client.query("SET statement_timeout = '20s'; SET lock_timeout = '10s'");
+    } catch (error) {
+      await close().catch(() => {});
+      throw error;
+    }
+    return { transaction: () => transaction(client, random), close };
+  }, pauseMs);
 
 async function transaction(client: pg.Client, random: Random): Promise<void> {
   const statements = Array.from({ length: random.between(1, 3) }, () => change(random));

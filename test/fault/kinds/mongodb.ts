@@ -54,9 +54,9 @@ export const mongodb: Kind = {
     wakes: false,
     changes: [
       {
-        file: 'connectors/mongodb/target/write.ts',
-        from: 'const first = claim.epoch === 1;',
-        to: 'const first = true;',
+        file: 'connectors/mongodb/target/names.ts',
+        from: 'asideOf = (staging: string, chunk: number, epoch: number): string =>',
+        to: 'asideOf = (staging: string, chunk: number, epoch: number): string => chunk * epoch > 0 ? staging :',
       },
       {
         file: 'connectors/mongodb/target/rows.ts',

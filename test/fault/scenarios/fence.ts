@@ -1,14 +1,14 @@
 import { expect, test } from 'vitest';
 import type { FaultPoint } from '../../../faults.ts';
 import type { Installation } from '../installation.ts';
-import { apply, newShop, over, runTables, type Shop, start, story, until } from '../job.ts';
+import { apply, newShop, over, type PostgresShop, runTables, start, story, until } from '../job.ts';
 import { postgres } from '../kinds/postgres.ts';
 import { leftovers } from '../leftovers.ts';
 import { copySnapshots, type SnapshotCopies } from '../oracle.ts';
 import { report, type Verdict, verify } from '../verify.ts';
 
 type Stopped = {
-  readonly shop: Shop;
+  readonly shop: PostgresShop;
   readonly run: string;
   /** The worker that sleeps in the midst of a chunk. */
   readonly worker: number;
@@ -16,7 +16,7 @@ type Stopped = {
 };
 
 /** Runs a job of one table without a key (whatever is written twice is doubled) until a worker stops at the point. */
-export async function stopped(here: Installation, shop: Shop, point: FaultPoint): Promise<Stopped> {
+export async function stopped(here: Installation, shop: PostgresShop, point: FaultPoint): Promise<Stopped> {
   await apply(here, { ...shop.mapping, tables: [{ table_name: 'shop.remarks', mode: 'replace' }] });
   here.workers.arm(point, 'SIGSTOP');
   try {
@@ -68,7 +68,7 @@ const asleep = { rows: 20_000 };
 export async function staleWriters(
   here: Installation,
   points: readonly FaultPoint[],
-  shopOf: (name: string) => Promise<Shop>,
+  shopOf: (name: string) => Promise<PostgresShop>,
 ): Promise<void> {
   const early = await stopped(here, await shopOf('stale_early'), 'before-commit');
   const between = points.includes('between-checkpoint-and-commit');

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { projectFolder } from '../../../config.ts';
 import type { Installation } from '../installation.ts';
-import { newShop, type Shop } from '../job.ts';
+import { newShop, type PostgresShop } from '../job.ts';
 import type { Change, Kind } from '../kinds/kind.ts';
 import { postgres } from '../kinds/postgres.ts';
 import { report } from '../verify.ts';
@@ -23,7 +23,7 @@ export function mutation(at: () => Installation): void {
 export async function withoutFence(
   here: Installation,
   { name, fence }: Kind,
-  shopOf: (name: string) => Promise<Shop>,
+  shopOf: (name: string) => Promise<PostgresShop>,
 ): Promise<void> {
   await using copy = projectWith(fence.changes);
   await here.replaceWorkers({ count: 2, project: copy.folder });
