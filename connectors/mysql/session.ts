@@ -3,6 +3,7 @@
  * that the same row has the same bytes whatever the server or the login have set.
  */
 import { connect as connectSocket, type Socket } from 'node:net';
+import { Readable } from 'node:stream';
 import mysql from 'mysql2';
 import { GodwitError, type Where } from '../../errors.ts';
 import { atServer, numberOf, translate } from './errors.ts';
@@ -72,12 +73,19 @@ export async function openSession(address: MysqlAddress, options: SessionOptions
 
 async function connect(address: MysqlAddress, ssl: Tls, options: SessionOptions): Promise<Session> {
   const { signal, where = {} } = options;
-  const client = mysql.createConnection(driverOptions(address, ssl, options.localInfile === true));
+  const { promise: lost, reject: lose } = Promise.withResolvers<never>();
+  lost.catch(() => {});
+  // In answer to any statement the protocol lets a server ask for a file of the client.
+  const infileStreamFactory = (): Readable => {
+    lose(askedForFile(where));
+    destroy();
+    return new Readable({ read() {} });
+  };
+  const localInfile = options.localInfile === true;
+  const client = mysql.createConnection({ ...driverOptions(address, ssl, localInfile), infileStreamFactory });
   const wire = wireOf(client);
   let disposed = false;
   let id = 0;
-  const { promise: lost, reject: lose } = Promise.withResolvers<never>();
-  lost.catch(() => {});
   const fail = (error: unknown): unknown => (signal?.aborted ? signal.reason : translate(error, where));
   const ended = () => {
     if (!disposed) lose(new GodwitError('CONNECTION_FAILED', 'The connection to MySQL ended.', where));
@@ -94,12 +102,24 @@ async function connect(address: MysqlAddress, ssl: Tls, options: SessionOptions)
     lose(fail(new Error('Connection terminated')) as Error);
   };
 
-  const ask = (query: mysql.QueryOptions): Promise<unknown> =>
-    new Promise((resolve, reject) => {
-      client.query(query, (error, result) => (error ? reject(fail(error)) : resolve(result)));
-      // A connection that ended says so to the connection, not always to the statement.
-      lost.catch(reject);
+  // A connection that ended says so to the connection, not always to the statement.
+  const waiting = new Set<(reason: unknown) => void>();
+  let over = false;
+  lost.catch((reason: unknown) => {
+    over = true;
+    for (const reject of waiting) reject(reason);
+  });
+  const ask = (query: mysql.QueryOptions): Promise<unknown> => {
+    if (over) return lost;
+    const { promise, resolve, reject } = Promise.withResolvers<unknown>();
+    waiting.add(reject);
+    client.query(query, (error, result) => {
+      waiting.delete(reject);
+      if (error) reject(fail(error));
+      else resolve(result);
     });
+    return promise;
+  };
   const query = async <R extends object>(text: string, values?: readonly unknown[]): Promise<R[]> =>
     (await ask({ sql: text, values: values as unknown[] })) as R[];
   const run = async (text: string, more: Omit<mysql.QueryOptions, 'sql'> = {}): Promise<Outcome> => {
@@ -149,6 +169,14 @@ async function connect(address: MysqlAddress, ssl: Tls, options: SessionOptions)
     throw signal?.aborted ? signal.reason : atServer(translate(error, where), address);
   }
 }
+
+/** A server that does this is none, or another one stands in between. */
+export const askedForFile = (where: Where = {}): GodwitError =>
+  new GodwitError(
+    'SERVER_UNSUITABLE',
+    'The server asked for a file that nobody offered. It got nothing, and the connection was ended: this is no ordinary MySQL.',
+    where,
+  );
 
 /** `10.11.8-MariaDB-log`, `5.5.5-10.6.1-MariaDB` (the replication prefix of old), `8.4.3`, `8.0.mysql_aurora.3.04`. */
 function serverOf(text: string): { flavor: Flavor; version: Session['version'] } {

@@ -11,7 +11,7 @@ import { Readable } from 'node:stream';
 import { GodwitError } from '../../../errors.ts';
 import type { PlanColumn, TableName } from '../../contract.ts';
 import { serverError } from '../errors.ts';
-import type { Outcome, Session } from '../session.ts';
+import { askedForFile, type Outcome, type Session } from '../session.ts';
 import { ident, tableIdent } from '../sql.ts';
 import { takenBy } from './columns.ts';
 
@@ -68,12 +68,9 @@ export class Load {
       this.#asked.resolve(true);
       return this.#stream;
     }
-    this.#rogue = new GodwitError(
-      'SERVER_UNSUITABLE',
-      'The server asked for a file that nobody offered. It got nothing, and the connection was ended: this is no ordinary MySQL.',
-    );
+    this.#rogue = askedForFile();
     this.#session.destroy();
-    return Readable.from([]);
+    return new Readable({ read() {} });
   }
 
   /** Resolves to true when the server has asked for the stream, to false when it allows no LOCAL: then nothing happened. */
