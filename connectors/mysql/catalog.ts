@@ -2,9 +2,6 @@
 import { numberOf } from './errors.ts';
 import { atLeast, type Session } from './session.ts';
 
-/** Databases of the server's own. */
-export const systemDatabases = ['information_schema', 'mysql', 'performance_schema', 'sys'];
-
 /** More names than this in one query and the server looks at the whole schema rather than at each. */
 const namesAtOnce = 500;
 

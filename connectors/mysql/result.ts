@@ -5,7 +5,7 @@
 import { GodwitError, type Where } from '../../errors.ts';
 import { serverError } from './errors.ts';
 import { longLength } from './lengths.ts';
-import { type Session, wireOf } from './session.ts';
+import { askedForFile, type Session, wireOf } from './session.ts';
 import { divert, put, type Taker } from './socket.ts';
 
 /** Walks one row: its length-encoded values lie in `bytes` from `at` to `end`, which it may overwrite. */
@@ -49,11 +49,17 @@ export function readResult(session: Session, sql: string, options: ResultOptions
   const finish = (end: () => void) => {
     if (state === 'over') return;
     state = 'over';
+    socket.off('close', closed);
     divert(socket, undefined);
     wire.packetParser = parser;
     end();
   };
   const fail = (error: unknown) => finish(() => reject(error));
+  const closed = () =>
+    session.lost.catch((error: unknown) => {
+      fail(error);
+      options.arrived();
+    });
   const broken = (what: string) =>
     fail(new GodwitError('CONNECTION_FAILED', `MySQL sent ${what}.`, { ...options.where }));
 
@@ -112,8 +118,8 @@ export function readResult(session: Session, sql: string, options: ResultOptions
     if (first === 0xff) return fail(errorIn(inbox.subarray(at, to), options.where));
     switch (state) {
       case 'head':
-        // 0: a statement without rows. 0xfb: the server asks for a file of ours.
-        if (first === 0 || first === 0xfb) return broken('no rows for a SELECT');
+        if (first === 0xfb) return fail(askedForFile(options.where));
+        if (first === 0) return broken('no rows for a SELECT');
         definitions = first < 0xfb ? first : longLength(inbox, at);
         if (definitions !== options.columns) return broken('another number of columns than was asked for');
         state = 'columns';
@@ -171,10 +177,8 @@ export function readResult(session: Session, sql: string, options: ResultOptions
       },
     };
   }
-  session.lost.catch((error: unknown) => {
-    fail(error);
-    options.arrived();
-  });
+  socket.once('close', closed);
+  if (socket.destroyed) closed();
   socket.write(queryPacket(sql));
   return {
     ended,

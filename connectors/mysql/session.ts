@@ -2,12 +2,13 @@
  * One connection to MySQL or MariaDB with everything pinned that changes how values are read or written (decision 19), so
  * that the same row has the same bytes whatever the server or the login have set.
  */
-import { connect as connectSocket, type Socket } from 'node:net';
+import { Socket } from 'node:net';
 import { Readable } from 'node:stream';
 import mysql from 'mysql2';
 import { GodwitError, type Where } from '../../errors.ts';
 import { atServer, numberOf, translate } from './errors.ts';
 import type { MysqlAddress } from './settings.ts';
+import { divertible } from './socket.ts';
 
 export type Flavor = 'mysql' | 'mariadb';
 
@@ -251,7 +252,7 @@ function driverOptions(address: MysqlAddress, ssl: Tls, localInfile: boolean): m
     // The driver sends no password in the clear but through TLS or a Unix socket.
     ...(address.host.startsWith('/') ? { socketPath: address.host } : {}),
     ...(ssl === false ? {} : { ssl, enableCleartextPlugin: true }),
-    stream: () => socketTo(address),
+    stream: () => socketTo(address, ssl),
     connectTimeout: address.connectSeconds * 1000,
     charset: 'UTF8MB4_BIN',
     // Without query attributes and the ANSI way to call functions, a statement's packet is its text.
@@ -264,13 +265,14 @@ function driverOptions(address: MysqlAddress, ssl: Tls, localInfile: boolean): m
   };
 }
 
-function socketTo({ host, port, connectSeconds }: MysqlAddress): Socket {
-  if (host.startsWith('/')) return connectSocket(host);
-  const socket = connectSocket({ host, port, keepAlive: true, keepAliveInitialDelay: 30_000, noDelay: true });
+function socketTo({ host, port }: MysqlAddress, ssl: Tls): Socket {
+  const socket = ssl === false ? divertible() : new Socket();
+  if (host.startsWith('/')) return socket.connect(host);
+  socket.setNoDelay(true);
+  socket.setKeepAlive(true, 30_000);
+  socket.connect(port, host);
   // TLS over a socket compares the certificate with this name; for an address Node leaves it out.
   (socket as unknown as { _host: string })._host = host;
-  socket.setTimeout(connectSeconds * 1000 + 1000);
-  socket.once('connect', () => socket.setTimeout(0));
   return socket;
 }
 

@@ -35,10 +35,18 @@ const carriageReturn = 13;
 const quote = 34;
 const comma = 44;
 const dot = 46;
+const plus = 43;
 const zero = 48;
 const backslash = 92;
 const nullValue = 0xfb;
 const digits = Buffer.from('0123456789abcdef');
+
+/** What stands behind the backslash, of the bytes COPY's text must escape. */
+const escapes = new Uint8Array(256);
+escapes[tab] = 116;
+escapes[newline] = 110;
+escapes[carriageReturn] = 114;
+escapes[backslash] = backslash;
 
 export function textRows(format: 'pg-text' | 'csv', columns: readonly Spelling[], slabBytes: number): TextRows {
   const kinds = Uint8Array.from(columns, (column) => spellings.indexOf(column));
@@ -51,27 +59,6 @@ export function textRows(format: 'pg-text' | 'csv', columns: readonly Spelling[]
   let o = 0;
   let rows = 0;
 
-  const flush = (from: Buffer, at: number, to: number) => {
-    const length = to - at;
-    if (length > 32) {
-      from.copy(out, o, at, to);
-    } else {
-      let into = o;
-      for (let i = at; i < to; ) out[into++] = from[i++] as number;
-    }
-    o += length;
-  };
-  const write = (ascii: string) => {
-    for (let i = 0; i < ascii.length; i++) out[o++] = ascii.charCodeAt(i);
-  };
-  const hex = (from: Buffer, at: number, to: number) => {
-    for (; to - at > 1024; at += 1024) o += out.write(from.toString('hex', at, at + 1024), o, 'latin1');
-    for (let i = at; i < to; i++) {
-      const byte = from[i] as number;
-      out[o++] = digits[byte >> 4] as number;
-      out[o++] = digits[byte & 15] as number;
-    }
-  };
   /** Room for a row in its longest form: every byte doubled, and a prefix or a suffix for each value. */
   const need = (length: number) => {
     const most = length * 2 + count * 8 + 16;
@@ -83,45 +70,11 @@ export function textRows(format: 'pg-text' | 'csv', columns: readonly Spelling[]
     o = 0;
   };
 
-  /** Escapes of COPY's text. Returns where the run that is still to be copied begins. */
-  const escaped = (from: Buffer, run: number, at: number, to: number): number => {
-    for (let i = at; i < to; i++) {
-      const byte = from[i] as number;
-      if (byte > carriageReturn && byte !== backslash) continue;
-      const letter =
-        byte === backslash ? backslash : byte === tab ? 116 : byte === newline ? 110 : byte === 13 ? 114 : 0;
-      if (letter === 0) continue;
-      flush(from, run, i);
-      out[o++] = backslash;
-      out[o++] = letter;
-      run = i + 1;
-    }
-    return run;
-  };
-  /** The same for CSV: quotes around a text that needs them, an empty one needs them too. */
-  const quoted = (from: Buffer, run: number, at: number, to: number): number => {
-    let needed = at === to || (to - at === 2 && from[at] === backslash && from[at + 1] === dot);
-    for (let i = at; i < to && !needed; i++) {
-      const byte = from[i] as number;
-      needed = byte === comma || byte === quote || byte === newline || byte === carriageReturn;
-    }
-    if (!needed) return run;
-    flush(from, run, at);
-    out[o++] = quote;
-    run = at;
-    for (let i = at; i < to; i++) {
-      if (from[i] !== quote) continue;
-      flush(from, run, i);
-      out[o++] = quote;
-      run = i;
-    }
-    flush(from, run, to);
-    out[o++] = quote;
-    return to;
-  };
-
+  // The loop over all bytes that move: what it uses it holds itself.
   const row: TakeRow = (from, at, end) => {
     need(end - at);
+    const to = out;
+    let w = o;
     let p = at;
     let run = at; // everything from here to p is still to be copied
     for (let c = 0; c < count; c++) {
@@ -132,13 +85,13 @@ export function textRows(format: 'pg-text' | 'csv', columns: readonly Spelling[]
         p += 1;
       } else {
         if (c > 0) {
-          flush(from, run, p);
-          out[o++] = separator;
+          w = copy(from, run, p, to, w);
+          to[w++] = separator;
         }
         if (length === nullValue) {
           if (!csv) {
-            out[o++] = backslash;
-            out[o++] = 78;
+            to[w++] = backslash;
+            to[w++] = 78;
           }
           p += 1;
           run = p;
@@ -148,42 +101,59 @@ export function textRows(format: 'pg-text' | 'csv', columns: readonly Spelling[]
         p += from[p] === 0xfc ? 3 : from[p] === 0xfd ? 4 : 9;
         run = p;
       }
-      const to = p + length;
-      switch (kinds[c]) {
-        case plain:
-          break;
-        case text:
-          run = csv ? quoted(from, run, p, to) : escaped(from, run, p, to);
-          break;
-        case zoned:
-          flush(from, run, to);
-          write('+00');
-          run = to;
-          break;
-        case bytes:
-          flush(from, run, p);
-          write(csv ? (length === 0 ? '""' : '') : '\\\\x');
-          hex(from, p, to);
-          run = to;
-          break;
-        case float:
-          flush(from, run, p);
-          write(float32Text(from.toString('latin1', p, to)));
-          run = to;
-          break;
-        case fraction:
-        case zonedFraction: {
-          flush(from, run, withoutZeros(from, p, to));
-          if (kinds[c] === zonedFraction) write('+00');
-          run = to;
-          break;
-        }
+      const stop = p + length;
+      const kind = kinds[c];
+      if (kind === plain) {
+        p = stop;
+        continue;
       }
-      p = to;
+      if (kind === text) {
+        if (csv) {
+          const written = quoted(from, p, stop, to, w, run);
+          if (written !== w) {
+            w = written;
+            run = stop;
+          }
+          p = stop;
+          continue;
+        }
+        for (let i = p; i < stop; i++) {
+          const byte = from[i] as number;
+          if (byte > carriageReturn && byte !== backslash) continue;
+          const letter = escapes[byte] as number;
+          if (letter === 0) continue;
+          w = copy(from, run, i, to, w);
+          to[w++] = backslash;
+          to[w++] = letter;
+          run = i + 1;
+        }
+        p = stop;
+        continue;
+      }
+      w = copy(
+        from,
+        run,
+        kind === zoned ? stop : kind === fraction || kind === zonedFraction ? withoutZeros(from, p, stop) : p,
+        to,
+        w,
+      );
+      if (kind === bytes) {
+        w += to.write(csv ? (length === 0 ? '""' : '') : '\\\\x', w, 'latin1');
+        w = hex(from, p, stop, to, w);
+      } else if (kind === float) {
+        w += to.write(float32Text(from.toString('latin1', p, stop)), w, 'latin1');
+      } else if (kind !== fraction) {
+        to[w++] = plus;
+        to[w++] = zero;
+        to[w++] = zero;
+      }
+      run = stop;
+      p = stop;
     }
     if (p !== end) throw new GodwitError('CONNECTION_FAILED', 'MySQL sent a row of another length than it says.');
-    flush(from, run, end);
-    out[o++] = newline;
+    w = copy(from, run, end, to, w);
+    to[w++] = newline;
+    o = w;
     rows++;
   };
 
@@ -199,6 +169,55 @@ export function textRows(format: 'pg-text' | 'csv', columns: readonly Spelling[]
     },
     rows: () => rows,
   };
+}
+
+/** Returns where it ends. */
+function copy(from: Buffer, at: number, end: number, to: Buffer, w: number): number {
+  const length = end - at;
+  if (length > 48) {
+    from.copy(to, w, at, end);
+    return w + length;
+  }
+  let out = w;
+  for (let i = at; i < end; ) to[out++] = from[i++] as number;
+  return out;
+}
+
+function hex(from: Buffer, at: number, end: number, to: Buffer, w: number): number {
+  let out = w;
+  let i = at;
+  for (; end - i > 1024; i += 1024) out += to.write(from.toString('hex', i, i + 1024), out, 'latin1');
+  for (; i < end; i++) {
+    const byte = from[i] as number;
+    to[out++] = digits[byte >> 4] as number;
+    to[out++] = digits[byte & 15] as number;
+  }
+  return out;
+}
+
+/**
+ * The run and a text of CSV with quotes around it, which an empty one needs too. Writes nothing for one that needs none:
+ * that is part of the run.
+ */
+function quoted(from: Buffer, at: number, end: number, to: Buffer, w: number, run: number): number {
+  let needed = at === end || (end - at === 2 && from[at] === backslash && from[at + 1] === dot);
+  for (let i = at; i < end && !needed; i++) {
+    const byte = from[i] as number;
+    needed = byte === comma || byte === quote || byte === newline || byte === carriageReturn;
+  }
+  if (!needed) return w;
+  let out = copy(from, run, at, to, w);
+  to[out++] = quote;
+  let start = at;
+  for (let i = at; i < end; i++) {
+    if (from[i] !== quote) continue;
+    out = copy(from, start, i, to, out);
+    to[out++] = quote;
+    start = i;
+  }
+  out = copy(from, start, end, to, out);
+  to[out++] = quote;
+  return out;
 }
 
 /** Where a time's text ends when the zeros at the end of its fraction are left out. */

@@ -1,3 +1,6 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { rootCertificates } from 'node:tls';
 import mysql from 'mysql2/promise';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Chunk, ReadColumn, Shape, Source, Table } from '../../connectors/contract.ts';
@@ -360,6 +363,26 @@ for (const kind of ['mysql', 'mariadb'] as const) {
       const read = await readBytes(secure, table, whole, { format: 'pg-text' });
       expect(read.bytes.equals(plain.bytes)).toBe(true);
       expect(await codeOf(openSource({ url: database.url, sslmode: 'verify-full' }).identity())).toBe('TLS_FAILED');
+      // Its own authority vouches for it, but not for the name it is reached by.
+      const [[at]] = (await client.query('SELECT @@datadir AS folder')) as unknown as [[{ folder: string }]];
+      const ssl_ca = await readFile(join(at.folder, 'ca.pem'), 'utf8');
+      await using verified = openSource({ url: database.url, sslmode: 'verify-ca', ssl_ca });
+      expect(await verified.identity()).toBe(await source.identity());
+      expect(await codeOf(openSource({ url: database.url, sslmode: 'verify-full', ssl_ca }).identity())).toBe(
+        'TLS_FAILED',
+      );
+      const other = { url: database.url, sslmode: 'require', ssl_ca: rootCertificates[0] } as const;
+      expect(await codeOf(openSource(other).identity())).toBe('TLS_FAILED');
+    });
+
+    test('a table of another engine is read whole, and the check says what it is', async () => {
+      const table = await make('aisle', 'id int primary key, v text', "VALUES (1, 'a'), (2, 'b')");
+      await client.query('ALTER TABLE aisle ENGINE = MyISAM');
+      const again = await source.describe(table.name);
+      expect(await readRows(source, again, whole)).toHaveLength(2);
+      const checks = await source.check();
+      expect(checks.find(({ name }) => name === 'engines')).toMatchObject({ outcome: 'warn' });
+      await client.query('DROP TABLE aisle');
     });
 
     test('integers are cut evenly; gaps, skew and the full range of BIGINT UNSIGNED are followed', async () => {
