@@ -23,7 +23,7 @@ const formats: readonly Format[] = ['pg-text', 'rows'];
 const writing: SessionOptions = {
   localInfile: true,
   lockTimeout: 5_000,
-  set: { sql_notes: '1', max_error_count: '64', wait_timeout: '1800' },
+  set: { sql_notes: '1', wait_timeout: '1800' },
 };
 
 /** Opens no connection yet. Throws SETTINGS_INVALID. */

@@ -50,7 +50,7 @@ export async function columnsOf(session: Session, { schema, name }: TableName): 
 const bare = (native: string): string => native.replace(/ CHARACTER SET \S+( COLLATE \S+)?$/, '');
 
 /** One spelling of a type: MariaDB and older MySQL give integers a width of display. */
-const sameSpelling = (native: string): string =>
+export const sameSpelling = (native: string): string =>
   /^enum|^set/i.test(native)
     ? native.replaceAll('\\\\', '\\')
     : native

@@ -26,8 +26,7 @@ const mark = 'VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NULL';
 const definitions = (books: Books): string[] =>
   [
     `${book(books, 'owner')} (schema_name ${name}, table_name ${name}, installation ${text}, job_uid ${text},
-       made_at VARCHAR(40) NULL COMMENT 'CREATE_TIME of the table as Godwit published it',
-       shape ${id} NULL COMMENT 'of its columns then; null while none was published',
+       shape LONGTEXT NULL COMMENT 'its columns as Godwit published it; null while none was published',
        taken_at ${instant} NOT NULL, PRIMARY KEY (schema_name, table_name))`,
     `${book(books, 'work')} (id ${id} NOT NULL, installation ${text}, job_uid ${text}, target ${text}, run ${text},
        schema_name ${name}, table_name ${name}, generation INT NOT NULL, mode VARCHAR(16) NOT NULL,

@@ -1,32 +1,40 @@
 /** Who made the table of that name (decision 4). */
-import { createHash } from 'node:crypto';
 import { GodwitError } from '../../../errors.ts';
 import { type TableName, tableText, type Work } from '../../contract.ts';
 import type { Session } from '../session.ts';
 import { tableIdent } from '../sql.ts';
+import { sameSpelling } from './drift.ts';
 import { type Books, book, stagingOf } from './names.ts';
 
-export type There = { readonly kind: string; readonly engine: string; readonly madeAt: string };
+export type There = { readonly kind: string; readonly engine: string };
 
 /** The table or view of that name, or undefined. */
 export async function thereIs(session: Session, { schema, name }: TableName): Promise<There | undefined> {
   const [row] = await session.query<There>(
-    `SELECT TABLE_TYPE AS kind, COALESCE(ENGINE, '') AS engine, COALESCE(CAST(CREATE_TIME AS CHAR), '') AS madeAt
+    `SELECT TABLE_TYPE AS kind, COALESCE(ENGINE, '') AS engine
      FROM information_schema.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?`,
     [schema, name],
   );
   return row;
 }
 
-/** A hash of its columns: MySQL gives a table no number that lasts. */
-export async function shapeOf(session: Session, { schema, name }: TableName): Promise<string> {
-  const rows = await session.query<{ name: string; type: string; nullable: string }>(
-    `SELECT COLUMN_NAME AS name, COLUMN_TYPE AS type, IS_NULLABLE AS nullable FROM information_schema.COLUMNS
+type Shape = readonly (readonly [name: string, type: string])[];
+
+/** Its columns: MySQL gives a table no number that lasts. */
+async function shapeOf(session: Session, { schema, name }: TableName): Promise<Shape> {
+  const rows = await session.query<{ name: string; type: string }>(
+    `SELECT COLUMN_NAME AS name, COLUMN_TYPE AS type FROM information_schema.COLUMNS
      WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? ORDER BY ORDINAL_POSITION`,
     [schema, name],
   );
-  const text = JSON.stringify(rows.map((row) => [row.name, row.type, row.nullable]));
-  return createHash('sha256').update(text).digest('hex').slice(0, 32);
+  return rows.map((row) => [row.name, sameSpelling(row.type)]);
+}
+
+/** Is the table of that name the one that was published? It may have got more since; another one has not all of ours. */
+async function published(session: Session, name: TableName, shape: string | null): Promise<boolean> {
+  if (shape === null) return false;
+  const now = new Map(await shapeOf(session, name));
+  return (JSON.parse(shape) as Shape).every(([column, type]) => now.get(column) === type);
 }
 
 export type Ownership = {
@@ -40,10 +48,7 @@ export type Ownership = {
   readonly rival: boolean;
 };
 
-/**
- * `books`: undefined while there is no ledger. A table is the one that Godwit published when it was made at the same time,
- * or has the same columns still (an index added since makes it another one to some servers).
- */
+/** `books`: undefined while there is no ledger. */
 export async function ownership(session: Session, work: Work, books: Books | undefined): Promise<Ownership> {
   const there = await thereIs(session, work.name);
   const exists = there !== undefined;
@@ -52,8 +57,7 @@ export async function ownership(session: Session, work: Work, books: Books | und
   const mine =
     same &&
     (!exists ||
-      owner.madeAt === there.madeAt ||
-      owner.shape === (await shapeOf(session, work.name)) ||
+      (await published(session, work.name, owner.shape)) ||
       (books !== undefined && (await swappedUnmarked(session, books, work))));
   return {
     exists,
@@ -65,24 +69,21 @@ export async function ownership(session: Session, work: Work, books: Books | und
   };
 }
 
-type Owner = {
-  readonly job: string;
-  readonly installation: string;
-  readonly madeAt: string | null;
-  readonly shape: string | null;
-};
+type Owner = { readonly job: string; readonly installation: string; readonly shape: string | null };
 
-export const ownerOf = async (
-  session: Session,
-  books: Books,
-  { schema, name }: TableName,
-): Promise<Owner | undefined> =>
+const ownerOf = async (session: Session, books: Books, { schema, name }: TableName): Promise<Owner | undefined> =>
   (
     await session.query<Owner>(
-      `SELECT job_uid AS job, installation, made_at AS madeAt, shape FROM ${book(books, 'owner')} WHERE schema_name = ? AND table_name = ?`,
+      `SELECT job_uid AS job, installation, shape FROM ${book(books, 'owner')} WHERE schema_name = ? AND table_name = ?`,
       [schema, name],
     )
   )[0];
+
+/** The job that made the table as it is there. */
+export async function jobOf(session: Session, books: Books, name: TableName): Promise<string | undefined> {
+  const owner = await ownerOf(session, books, name);
+  return owner && (await published(session, name, owner.shape)) ? owner.job : undefined;
+}
 
 async function hasRival(session: Session, books: Books, work: Work): Promise<boolean> {
   const rows = await session.query(
@@ -110,20 +111,17 @@ export async function isEmpty(session: Session, name: TableName, there: There): 
   return rows.length === 0;
 }
 
-/** Within a transaction or alone: the table of that name, as it is now, is this work's. */
-export async function setOwner(session: Session, books: Books, work: Work, published: boolean): Promise<void> {
-  const madeAt = published ? ((await thereIs(session, work.name))?.madeAt ?? null) : null;
-  const shape = published ? await shapeOf(session, work.name) : null;
+/** Within a transaction or alone: the name is this work's, and with `asThere` the table as it is now. */
+export async function setOwner(session: Session, books: Books, work: Work, asThere: boolean): Promise<void> {
+  const shape = asThere ? JSON.stringify(await shapeOf(session, work.name)) : null;
   const { schema, name } = work.name;
-  // Still one's own, but not published anew: what is known of the table stays.
-  const keep = `installation = VALUES(installation) AND job_uid = VALUES(job_uid)`;
+  // The same owner keeps what is known of the table.
   await session.query(
-    `INSERT INTO ${book(books, 'owner')} (schema_name, table_name, installation, job_uid, made_at, shape, taken_at)
-     VALUES (?, ?, ?, ?, ?, ?, UTC_TIMESTAMP(6)) ON DUPLICATE KEY UPDATE
-       made_at = IF(${keep}, COALESCE(VALUES(made_at), made_at), VALUES(made_at)),
-       shape = IF(${keep}, COALESCE(VALUES(shape), shape), VALUES(shape)),
+    `INSERT INTO ${book(books, 'owner')} (schema_name, table_name, installation, job_uid, shape, taken_at)
+     VALUES (?, ?, ?, ?, ?, UTC_TIMESTAMP(6)) ON DUPLICATE KEY UPDATE
+       shape = IF(installation = VALUES(installation) AND job_uid = VALUES(job_uid), COALESCE(VALUES(shape), shape), VALUES(shape)),
        installation = VALUES(installation), job_uid = VALUES(job_uid), taken_at = VALUES(taken_at)`,
-    [schema, name, work.installation, work.jobUid, madeAt, shape],
+    [schema, name, work.installation, work.jobUid, shape],
   );
 }
 

@@ -2,7 +2,7 @@
 import { GodwitError } from '../../../errors.ts';
 import { type ExistingTable, type TableName, tableText, type Work } from '../../contract.ts';
 import { mysqlExtras } from '../extras.ts';
-import type { Session } from '../session.ts';
+import type { Flavor, Session } from '../session.ts';
 import { dialectOf } from './dialect.ts';
 import { columnsOf, driftOf, stays } from './drift.ts';
 import { sizeOf } from './fit.ts';
@@ -10,13 +10,15 @@ import { keysTo } from './foreign-keys.ts';
 import { inlineIndexes, layout } from './layout.ts';
 import { databaseExists } from './ledger.ts';
 import type { Books } from './names.ts';
-import { isEmpty, notOwned, ownerOf, ownership, shapeOf, thereIs } from './ownership.ts';
+import { isEmpty, jobOf, notOwned, ownership, thereIs } from './ownership.ts';
 import { lackingIn } from './privileges.ts';
 
 export async function refusalsOf(session: Session, work: Work, books: Books | undefined): Promise<GodwitError[]> {
   const where = { table: tableText(work.name), target: work.target };
-  const impossible = [...names(work), ...sizes(work)];
-  if (impossible.some((error) => error.code === 'NAME_TOO_LONG')) return impossible;
+  const wrong = names(work);
+  // The server could not even be asked.
+  if (wrong.length > 0) return wrong;
+  const impossible = sizes(work, session.flavor);
   const owner = await ownership(session, work, books);
   const refused = [notOwned(work, owner), ...impossible, ...(await privileges(session, work, books))];
   if (owner.there) {
@@ -81,10 +83,19 @@ const mostKeyColumns = 16;
 const keyBytes = 3072;
 const rowBytes = 65_535;
 const pageBytes = 8126;
-/** A long value lies elsewhere, and this much of it in the row. */
-const outside = 40;
+/** Of a record, before its values: header, row and transaction ids, and a bit for each NULL beside them. */
+const recordBytes = 5 + 6 + 6 + 7;
 
-function sizes(work: Work): GodwitError[] {
+/** What a column may take of a page, as each server reckons: a long value lies elsewhere, and its place in the row. */
+function inPage(native: string, bytes: number, flavor: Flavor): number {
+  const long = native.startsWith('long');
+  if (!long && !native.startsWith('var')) return bytes;
+  if (flavor === 'mysql') return (long ? 40 : Math.min(40, bytes)) + 1;
+  // One of up to 255 bytes never lies elsewhere.
+  return (!long && bytes - 2 <= 255 ? bytes - 2 : 20) + 1;
+}
+
+function sizes(work: Work, flavor: Flavor): GodwitError[] {
   const where = { table: tableText(work.name), target: work.target };
   const columns = layout(work);
   const refuse = (message: string) => [new GodwitError('ROW_TOO_LARGE', message, where)];
@@ -111,10 +122,10 @@ function sizes(work: Work): GodwitError[] {
   if (row > rowBytes)
     return refuse(`A row of ${where.table} has up to ${row} bytes without its long texts; MySQL takes ${rowBytes}.`);
   const page = columns.reduce(
-    (sum, { native }, i) => sum + (/^(long|var)/.test(native) ? Math.min(outside, bytes[i] ?? 0) + 1 : (bytes[i] ?? 0)),
-    0,
+    (sum, { native }, i) => sum + inPage(native, bytes[i] ?? 0, flavor),
+    recordBytes + Math.ceil(columns.length / 8),
   );
-  if (page > pageBytes) {
+  if (page >= pageBytes) {
     return refuse(
       `${where.table} has ${columns.length} columns, of which a row takes up to ${page} bytes of a page; InnoDB takes ${pageBytes}. Leave some out with exclude_columns.`,
     );
@@ -244,12 +255,11 @@ export async function describeTable(
   const there = await thereIs(session, name);
   if (!there) return undefined;
   const columns = await columnsOf(session, name);
-  const owner = books ? await ownerOf(session, books, name) : undefined;
-  const ours = owner && (owner.madeAt === there.madeAt || owner.shape === (await shapeOf(session, name)));
+  const owner = books ? await jobOf(session, books, name) : undefined;
   return {
     name,
     columns: columns.map(({ name: column, native, nullable }) => ({ name: column, native, nullable })),
-    ...(ours ? { owner: owner.job } : {}),
+    ...(owner === undefined ? {} : { owner }),
     empty: await isEmpty(session, name, there),
   };
 }
