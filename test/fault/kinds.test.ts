@@ -21,6 +21,7 @@ describe('faults on the way to', async () => {
   const targets = new Map<Kind, Running>();
   beforeAll(async () => {
     installation = await startInstallation({ workers: 4 });
+    for (const kind of there) targets.set(kind, await kind.start(installation));
   });
   afterAll(async () => {
     for (const target of targets.values()) await target[Symbol.asyncDispose]();
@@ -30,9 +31,6 @@ describe('faults on the way to', async () => {
 
   for (const kind of there) {
     describe(kind.name, () => {
-      beforeAll(async () => {
-        targets.set(kind, await kind.start(installation));
-      });
       faultsTowards(kind, at(kind));
       if (atLength) cancelsTowards(kind, at(kind));
     });

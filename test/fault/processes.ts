@@ -82,7 +82,7 @@ export async function startWorkers(options: WorkersOptions): Promise<Workers> {
     while (!stopping) {
       const begun = Date.now();
       await start(slot);
-      while (slot.process?.running()) await sleep(50);
+      while (!stopping && slot.process?.running()) await sleep(50);
       if (Date.now() - begun < 1_000) await sleep(500);
     }
   };

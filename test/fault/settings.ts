@@ -10,7 +10,8 @@ export const killsInOneRun = given('GODWIT_FAULT_KILLS') ?? 4;
 export const rowsOfOrders = given('GODWIT_FAULT_ROWS') ?? 40_000;
 /** How often a run is canceled, and paused and resumed. */
 export const interruptions = given('GODWIT_FAULT_INTERRUPTIONS') ?? 3;
-/** One kind of target alone, or one source: `mariadb`. */
+/** One kind of target or source alone, and with it what takes minutes: `mariadb`. */
 export const onlyKind = process.env.GODWIT_FAULT_TARGET || undefined;
-/** What takes minutes, and is the same each time. */
-export const atLength = interruptions > 3 || onlyKind !== undefined;
+export const atLength = onlyKind !== undefined;
+/** As many as `rowsOfOrders` at length only. */
+export const rowsTowardsKind = atLength ? rowsOfOrders : 20_000;

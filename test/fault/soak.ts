@@ -1,6 +1,7 @@
 /**
- * `npm run test:faults -- [--rounds N] [--kills N] [--rows N] [--minutes N] [--seed N]`: the fault tests at length. Each
- * round has another seed, counted up from `--seed`. Ends with the first round that fails; no round begins after `--minutes`,
+ * `npm run test:faults -- [--target KIND] [--rounds N] [--kills N] [--rows N] [--minutes N] [--seed N]`: the fault tests at
+ * length. `postgres` is all of faults.test.ts (PostgreSQL and files together); another kind is asked as a target, and as a
+ * source if it is one. Each round has another seed, counted up from `--seed`. Ends with the first round that fails; no round begins after `--minutes`,
  * and one that takes twice that (10 at least) is ended as a failure. Prints one line of figures per round and one for all.
  */
 import { spawnSync } from 'node:child_process';
@@ -14,6 +15,7 @@ import { inWords, type Reported } from './verify.ts';
 
 const { values } = parseArgs({
   options: {
+    target: { type: 'string', default: 'postgres' },
     rounds: { type: 'string', default: '2' },
     kills: { type: 'string', default: '30' },
     rows: { type: 'string', default: '100000' },
@@ -21,6 +23,18 @@ const { values } = parseArgs({
     seed: { type: 'string', default: String(randomInt(1, 2 ** 30)) },
   },
 });
+const testsOf: Readonly<Record<string, readonly string[]>> = {
+  postgres: ['faults'],
+  files: ['kinds'],
+  mongodb: ['kinds', 'sources'],
+  mariadb: ['kinds', 'sources'],
+  mysql: ['kinds', 'sources'],
+};
+const tests = testsOf[values.target];
+if (!tests) {
+  console.error(`--target takes one of ${Object.keys(testsOf).join(', ')}, not ${values.target}`);
+  process.exit(2);
+}
 const [rounds, kills, rows, minutes, seed] = [
   number('rounds'),
   number('kills'),
@@ -36,7 +50,9 @@ let outcome = 'passed';
 let done = 0;
 for (; done < rounds && outcome === 'passed' && minutesGone(begun) < minutes; done++) {
   const roundBegun = Date.now();
-  console.log(`round ${done + 1} of ${rounds}: seed ${seed + done}, ${kills} kills in one run, ${rows} orders`);
+  console.log(
+    `round ${done + 1} of ${rounds}: ${values.target}, seed ${seed + done}, ${kills} kills in one run, ${rows} orders`,
+  );
   const round = oneRound(seed + done);
   all.push(...round.reported);
   outcome = round.outcome;
@@ -49,7 +65,8 @@ function oneRound(seed: number): { outcome: string; reported: Reported[] } {
   const folder = mkdtempSync(join(tmpdir(), 'godwit-soak-'));
   const figures = join(folder, 'figures');
   // A single test is 30 kills and what follows from them: its own limits, which say what they wait for, come first.
-  const args = ['test/all.ts', 'test/fault/faults.test.ts', '--testTimeout=900000', '--hookTimeout=300000'];
+  const files = (tests ?? []).map((name) => `test/fault/${name}.test.ts`);
+  const args = ['test/all.ts', ...files, '--testTimeout=900000', '--hookTimeout=300000'];
   const { status, signal } = spawnSync(process.execPath, args, {
     cwd: projectFolder,
     stdio: 'inherit',
@@ -61,6 +78,7 @@ function oneRound(seed: number): { outcome: string; reported: Reported[] } {
       GODWIT_FAULT_ROWS: String(rows),
       GODWIT_FAULT_INTERRUPTIONS: '10',
       GODWIT_FAULT_FIGURES: figures,
+      GODWIT_FAULT_TARGET: values.target === 'postgres' ? '' : values.target,
     },
   });
   try {

@@ -20,7 +20,6 @@ export type Inserting = {
 };
 
 const settleMs = 10_000;
-const nothing = (): void => {};
 
 /** What became of a group. */
 export type Sent<G extends Group = Group> = { readonly group: G; readonly refused: readonly Refused[] };
@@ -29,6 +28,7 @@ export class Inserter<G extends Group = Group> {
   readonly #how: Inserting;
   #number = 0;
   #under: Promise<Sent<G>> | undefined;
+  #intending: Promise<void> = Promise.resolve();
   #held: G | undefined;
 
   constructor(how: Inserting) {
@@ -64,7 +64,8 @@ export class Inserter<G extends Group = Group> {
       group.release?.();
       return undefined;
     }
-    await this.#or(Promise.all([this.#intend(group), this.#how.fence()]));
+    this.#intending = this.#intend(group);
+    await this.#or(Promise.all([this.#intending, this.#how.fence()]));
     const before = this.#under && (await this.#or(this.#under));
     if (last) reach('before-commit');
     this.#under = this.#insert(group);
@@ -85,15 +86,17 @@ export class Inserter<G extends Group = Group> {
     await into.insertOne({ _id: `${key}.${this.#number++}`, ids: new Binary(ids) });
   }
 
-  /** Waits, not for long, until nothing is under way: what arrives after a discard would make a collection again. */
+  /**
+   * Waits, not for long, until nothing is under way: what arrives after a discard would make a collection again, or leave
+   * an intent.
+   */
   async settle(): Promise<void> {
-    const under = this.#under;
-    if (!under) return;
+    const under = Promise.allSettled([this.#under, this.#intending]);
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<void>((resolve) => {
       timer = setTimeout(resolve, settleMs);
     });
-    await Promise.race([under.then(nothing, nothing), late]);
+    await Promise.race([under, late]);
     clearTimeout(timer);
   }
 

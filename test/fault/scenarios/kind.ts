@@ -6,7 +6,7 @@ import { keeperOf } from '../keeper.ts';
 import type { Kind, Running } from '../kinds/kind.ts';
 import { leftovers } from '../leftovers.ts';
 import { copySnapshots } from '../oracle.ts';
-import { interruptions, killsInOneRun, rowsOfOrders } from '../settings.ts';
+import { interruptions, killsInOneRun, rowsTowardsKind } from '../settings.ts';
 import { report, verify } from '../verify.ts';
 import { startWriter } from '../writer.ts';
 import { stalePromise, staleWriters } from './fence.ts';
@@ -21,7 +21,7 @@ export function faultsTowards(kind: Kind, at: Here): void {
   test(`a worker killed at each named point, the server disturbed in mid-write, ${times} kills at random times: nothing lost, doubled or changed`, async () => {
     const { installation: here, target } = at();
     const random = here.random.fork(`${kind.name} kills`);
-    const shop = await shopTo(here, `${kind.name}_kills`, await target.place('kills'), Math.min(rowsOfOrders, 30_000));
+    const shop = await shopTo(here, `${kind.name}_kills`, await target.place('kills'), rowsTowardsKind);
     await using writer = startWriter(shop.source, random.fork('writer'));
     await apply(here, shop.mapping);
     const before = here.workers.kills;
@@ -43,9 +43,10 @@ export function faultsTowards(kind: Kind, at: Here): void {
       }
       expect(await nothingLeft(here, run.id), 'the run was over before the server was disturbed').toBe(false);
       here.workers.spare(undefined);
-      for (let killed = 0; killed < times && !(await nothingLeft(here, run.id)); killed++) {
+      let killed = 0;
+      while (killed < times && !(await nothingLeft(here, run.id))) {
         await sleep(random.between(50, 1_500));
-        here.workers.signal('SIGKILL');
+        if (here.workers.signal('SIGKILL') !== undefined) killed++;
       }
       here.sourceProxy.delay(0);
       const end = await over(here, run.id, 240);
@@ -53,6 +54,7 @@ export function faultsTowards(kind: Kind, at: Here): void {
       for (const point of kind.publishing) expect(here.workers.armed(point), `${point} was not reached`).toBe(false);
       const verdict = await verify(here, shop, run, copies);
       expect(verdict).toMatchObject({ lost: 0, doubled: 0, changed: 0 });
+      expect(killed, 'kills before the run was over').toBe(times);
       const left = await leftovers(here, shop, run.id);
       const kills = here.workers.kills - before;
       report(`to ${kind.name}`, {

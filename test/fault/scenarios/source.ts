@@ -4,7 +4,7 @@ import type { FaultPoint } from '../../../faults.ts';
 import type { Installation } from '../installation.ts';
 import { apply, chunksDone, nothingLeft, over, runTables, start, story, until } from '../job.ts';
 import { leftovers } from '../leftovers.ts';
-import { killsInOneRun, rowsOfOrders } from '../settings.ts';
+import { killsInOneRun, rowsTowardsKind } from '../settings.ts';
 import type { SourceKind } from '../sources/source.ts';
 import { report, verify } from '../verify.ts';
 
@@ -15,7 +15,7 @@ export function faultsFrom(kind: SourceKind, at: () => Installation): void {
   test(`${kind.name}, changed all the while, to PostgreSQL: workers killed, the source disturbed in mid-read: each row is a committed version, none lost or doubled`, async () => {
     const here = at();
     const random = here.random.fork(`from ${kind.name}`);
-    await using source = await kind.start(here, Math.min(rowsOfOrders, 30_000));
+    await using source = await kind.start(here, rowsTowardsKind);
     const { shop } = source;
     await using writer = source.write(random.fork('writer'));
     await apply(here, shop.mapping);
@@ -32,9 +32,10 @@ export function faultsFrom(kind: SourceKind, at: () => Installation): void {
         await sleep(random.between(300, 1_000));
       }
       expect(await nothingLeft(here, run.id), 'the run was over before the source was disturbed').toBe(false);
-      for (let killed = 0; killed < killsInOneRun && !(await nothingLeft(here, run.id)); killed++) {
+      let killed = 0;
+      while (killed < killsInOneRun && !(await nothingLeft(here, run.id))) {
         await sleep(random.between(50, 1_500));
-        here.workers.signal('SIGKILL');
+        if (here.workers.signal('SIGKILL') !== undefined) killed++;
       }
       source.delay(0);
       const end = await over(here, run.id, 240);
@@ -56,6 +57,7 @@ export function faultsFrom(kind: SourceKind, at: () => Installation): void {
       });
       expect(verdict).toMatchObject({ lost: 0, doubled: 0, changed: 0, exact: 0 });
       expect(verdict.byVersions).toBe(shop.tables.length);
+      expect(killed, 'kills before the run was over').toBe(killsInOneRun);
       expect(writer.committed).toBeGreaterThan(50);
       expect(left).toEqual([]);
     } finally {
