@@ -337,6 +337,87 @@ function publication(kind: MysqlKind) {
         await new Promise((resolve) => setTimeout(resolve, 10));
     };
 
+    /** Runs at the end of the source: what is still to come is the checkpoint and COMMIT. */
+    async function* ending(id: number, action: () => void) {
+      yield* batchesOf('rows', [[id, 'a']]);
+      action();
+    }
+    /** How many bytes pass behind that, in each direction. */
+    const measured = async (one: Work) => {
+      const before = { toServer: 0, toClient: 0 };
+      const claim = await far.claim(one, chunk(1));
+      await far.write(
+        one,
+        claim,
+        ending(1, () => Object.assign(before, proxy.forwarded)),
+        writeOptions(),
+      );
+      const { toServer, toClient } = proxy.forwarded;
+      return { toServer: toServer - before.toServer, toClient: toClient - before.toClient };
+    };
+
+    test('to COMMIT, which came through: the checkpoint says so, and the write succeeds', async () => {
+      const one = work();
+      await far.prepare(one);
+      const { toClient } = await measured(one);
+      const claim = await far.claim(one, chunk(2));
+      let cut = false;
+      const last = () =>
+        proxy.afterBytes(
+          toClient - 1,
+          () => {
+            cut = true;
+            proxy.cut();
+          },
+          'toClient',
+        );
+      expect(await far.write(one, claim, ending(2, last), writeOptions())).toMatchObject({ read: 1, written: 1 });
+      expect(cut).toBe(true);
+      expect((await target.claim(one, chunk(2))).done).toMatchObject({ written: 1 });
+      await target.finish(one);
+      await target.publish([one], []);
+      expect((await visible(client, one))?.length).toBe(2);
+    });
+
+    test('to COMMIT, which did not come through: nothing is assumed, and the next attempt writes once', async () => {
+      const one = work();
+      await far.prepare(one);
+      const { toServer } = await measured(one);
+      const claim = await far.claim(one, chunk(2));
+      const last = () => proxy.afterBytes(toServer - 1, () => proxy.cut(), 'toServer');
+      expect(await codeOf(far.write(one, claim, ending(2, last), writeOptions()))).toBe('CONNECTION_FAILED');
+      const next = await far.claim(one, chunk(2));
+      expect(next.done).toBeUndefined();
+      await far.write(one, next, batchesOf('rows', [[2, 'a']]), writeOptions());
+      await target.finish(one);
+      await target.publish([one], []);
+      expect((await visible(client, one))?.length).toBe(2);
+    });
+
+    test('of a swap that hangs: the next one ends it', async () => {
+      const one = work();
+      await complete(one, [[1, 'old']]);
+      const next = again(one);
+      await fill(next, [[2, 'new']], far);
+      const reader = await connect(url);
+      await reader.query('START TRANSACTION');
+      await reader.query(`SELECT * FROM ${quoted(one.name)}`);
+      const hanging = codeOf(far.publish([next], []));
+      await running('RENAME TABLE');
+      // The worker stands still: nobody hears the answer.
+      proxy.pause();
+      const ended = target.publish([next], []);
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      await reader.query('COMMIT');
+      await reader.end();
+      await ended;
+      expect(await visible(client, one)).toEqual([[2, 'new']]);
+      proxy.resume();
+      await hanging;
+      expect(await visible(client, one)).toEqual([[2, 'new']]);
+      await nothingLeft(next);
+    });
+
     test('of a swap: asked again, it finds the staging gone and its own word', async () => {
       const one = work();
       await complete(one, [[1, 'old']]);
