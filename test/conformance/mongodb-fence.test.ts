@@ -45,7 +45,8 @@ describe.skipIf(await missing('mongodb'))('MongoDB as a target, overtaken', () =
     client = await connect(database.url);
     target = openTarget({ url: database.url });
     folder = await mkdtemp(join(tmpdir(), 'godwit-mongodb-fence-'));
-    proxy = await startProxy({ port: Number(new URL(database.url).port) });
+    const { hostname, port } = new URL(database.url);
+    proxy = await startProxy({ host: hostname, port: Number(port || 27017) });
   });
   let number = 0;
   beforeEach(() => {
@@ -131,7 +132,9 @@ describe.skipIf(await missing('mongodb'))('MongoDB as a target, overtaken', () =
   test.each(stages)('an insert that was on the wire arrives %s', async (stage) => {
     const work = plainWork(db.databaseName);
     const url = new URL(database.url);
-    url.port = String(proxy.port);
+    url.host = `${proxy.host}:${proxy.port}`;
+    // Else the members of a set would be asked for at their own addresses.
+    url.searchParams.set('directConnection', 'true');
     await using slow = openTarget({ url: url.href });
     await slow.prepare(work);
     const claim = await slow.claim(work, keys(1));

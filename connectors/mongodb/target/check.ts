@@ -59,10 +59,6 @@ async function trial(db: Db, database: string): Promise<Check> {
   } catch (error) {
     if (numberOf(error) === undefined) throw translate(error, { table: tableText({ schema: database, name: from }) });
     const detail = `Collections in ${database} cannot be made, filled, indexed, renamed and dropped: ${translate(error).message}`;
-    return fail(
-      name,
-      detail,
-      `Grant the role \`readWrite\` on ${database} to the login (the indexes and options of a source need \`dbAdmin\` too).`,
-    );
+    return fail(name, detail, `Grant the role \`readWrite\` on ${database} to the login.`);
   }
 }

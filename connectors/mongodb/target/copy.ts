@@ -13,7 +13,7 @@ export type Copying = {
 
 /** Idempotent: after a crash it is done again from the beginning. */
 export async function copyInto(db: Db, { from, to, fence }: Copying): Promise<void> {
-  const cursor = db.collection(from).find({}, { raw: true, batchSize: 1000, noCursorTimeout: false });
+  const cursor = db.collection(from).find({}, { raw: true, batchSize: 1000 });
   const cutter = new DocumentCutter({
     withIds: false,
     madeId: () => {
