@@ -5,7 +5,7 @@ const groups: readonly { name: string; seconds: number; workers?: number }[] = [
   { name: 'unit', seconds: 20 },
   { name: 'conformance', seconds: 60 },
   { name: 'workflow', seconds: 60 },
-  { name: 'pairs', seconds: 120 },
+  { name: 'pairs', seconds: 240 },
   { name: 'api', seconds: 60 },
   { name: 'servers', seconds: 60 },
   { name: 'cli', seconds: 120 },

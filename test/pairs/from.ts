@@ -5,7 +5,7 @@ import { missing } from '../servers/shared.ts';
 import { install } from '../workflow/installation.ts';
 import { differences } from './contents.ts';
 import { move } from './run.ts';
-import { type Source, type SourceWord, servers, type TargetWord, targets } from './sides.ts';
+import { type Source, type SourceWord, sameSystem, servers, type TargetWord, targets } from './sides.ts';
 
 const absent = async (word: TargetWord): Promise<boolean> => {
   for (const server of servers[word]) if (await missing(server)) return true;
@@ -56,7 +56,12 @@ export async function fromSource(
           const here = source.shaped?.(read, to, there) ?? read;
           const key = source.keyOf(name, [...here.columns.keys()]);
           const find = target.find?.(key);
-          const how = { key, cannotHold: to === word ? () => false : target.cannotHold, ...(find ? { find } : {}) };
+          const how = {
+            key,
+            cannotHold: sameSystem(word, to) ? () => false : target.cannotHold,
+            ...(target.makes ? { makes: target.makes } : {}),
+            ...(find ? { find } : {}),
+          };
           expect.soft(differences(here, there, how), name).toEqual([]);
         }
       });

@@ -15,12 +15,16 @@ const calendar = (value: string): boolean => {
   const read = new Date(`${date}T00:00:00Z`);
   return !Number.isNaN(read.getTime()) && read.toISOString().startsWith(date);
 };
-const withinDay = (value: string, end: string): boolean => /^\d\d:/.test(value) && value <= end;
+const withinDay = (value: string): boolean => /^\d\d:/.test(value) && value < '24';
 
-/** Years past 9999 and before 1 fit, but the one range that sources are asked to look for is that of most targets. */
+/**
+ * Of other systems' values. Years past 9999 and before 1 and the end of a day (24:00) fit, but the one range that sources
+ * are asked to look for is that of most targets.
+ */
 export const postgresCannot: CannotHold = (_, type, value) => {
+  if (value?.is === 'text') return value.value.includes('\0');
   if (value === null || !times.includes(value.is) || typeof value.value !== 'string') return false;
-  if (type === 'time') return !withinDay(value.value, '24:00:00');
+  if (type === 'time') return !withinDay(value.value);
   return /^(date|timestamp)/.test(type) && !(ordinary(value.value) && calendar(value.value));
 };
 
@@ -28,7 +32,7 @@ export const parquetCannot: CannotHold = (_, type, value) => {
   if (value === null) return false;
   if (value.is === 'number') return /^decimal/.test(type) && !/^-?[\d.]+$/.test(value.value);
   if (!times.includes(value.is) || typeof value.value !== 'string') return false;
-  if (/^time\d/.test(type)) return !withinDay(value.value, '23:59:59.999999');
+  if (/^time\d/.test(type)) return !withinDay(value.value);
   return /^(date|timestamp)/.test(type) && !(ordinary(value.value) && calendar(value.value));
 };
 

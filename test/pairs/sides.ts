@@ -45,10 +45,19 @@ export type Target = AsyncDisposable & {
   readonly settings: object;
   readonly read: (table: string) => Promise<Contents>;
   readonly cannotHold: Comparison['cannotHold'];
+  /** What the system makes of every value of some kind, whoever writes it. */
+  readonly makes?: (value: Meaning) => Meaning;
   readonly find?: (key: readonly string[]) => NonNullable<Comparison['find']>;
 };
 
-const takesNull = { mode: 'replace', on_misfit: 'null' };
+const familyOf = (word: TargetWord): TargetWord => (word === 'mariadb' ? 'mysql' : word);
+
+/** Between two servers of one system there is nothing that the other cannot hold. */
+export const sameSystem = (from: TargetWord, to: TargetWord): boolean => familyOf(from) === familyOf(to);
+const taken = (from: SourceWord, to: TargetWord): object => ({
+  mode: 'replace',
+  ...(sameSystem(from, to) ? {} : { on_misfit: 'null' }),
+});
 
 export const servers: Readonly<Record<TargetWord, readonly ServerName[]>> = {
   pgsql: ['postgres'],
@@ -64,7 +73,7 @@ type Filled = Omit<Source, 'tables' | 'keyOf'>;
 
 export const postgresSource = (database: TestDatabase, schema: string): Filled => ({
   settings: { source_type: 'pgsql', url: database.url },
-  entry: () => ({ table_name: `${schema}.*`, ...takesNull }),
+  entry: (to) => ({ table_name: `${schema}.*`, ...taken('pgsql', to) }),
   read: (table) => readPostgres(database.url, schema, table),
   [Symbol.asyncDispose]: database.drop,
 });
@@ -74,7 +83,7 @@ export const mysqlSource = (kind: MysqlKind, database: TestDatabase): Filled => 
   // The name of one table is longer than PostgreSQL's may be.
   entry: (to) => ({
     table_name: `${database.name}.*`,
-    ...takesNull,
+    ...taken(kind, to),
     ...(to === 'pgsql' ? { exclude: [`${database.name}.${mysqlLongName}`] } : {}),
   }),
   read: (table) => readMysql(database.url, database.name, table),
@@ -83,7 +92,7 @@ export const mysqlSource = (kind: MysqlKind, database: TestDatabase): Filled => 
 
 export const mongodbSource = (database: TestDatabase): Filled => ({
   settings: { source_type: 'mongo', url: database.url, db_name: database.name },
-  entry: (to) => ({ table_name: '*', ...takesNull, ...(to === 'mongo' ? {} : { documents: 'flatten' }) }),
+  entry: (to) => ({ table_name: '*', ...taken('mongo', to), ...(to === 'mongo' ? {} : { documents: 'flatten' }) }),
   read: (table) => readMongodb(database.url, database.name, table),
   shaped: (contents, to, there) =>
     to === 'mongo'
@@ -217,6 +226,10 @@ async function mysqlTarget(kind: MysqlKind): Promise<Target> {
     settings: { destination_type: kind, url: database.url, schema: database.name },
     read: (table) => readMysql(database.url, database.name, table),
     cannotHold: mysqlCannot,
+    // MariaDB has no negative zero.
+    ...(kind === 'mariadb'
+      ? { makes: (value) => (value?.is === 'float' && value.value === 0 ? { ...value, value: 0 } : value) }
+      : {}),
     [Symbol.asyncDispose]: database.drop,
   };
 }
