@@ -2,7 +2,6 @@ import { expect, test } from 'vitest';
 import type { FaultPoint } from '../../../faults.ts';
 import type { Installation } from '../installation.ts';
 import { apply, newShop, over, type PostgresShop, runTables, start, story, until } from '../job.ts';
-import { keeperOf } from '../keeper.ts';
 import { postgres } from '../kinds/postgres.ts';
 import { leftovers } from '../leftovers.ts';
 import { copySnapshots, type SnapshotCopies } from '../oracle.ts';
@@ -19,22 +18,16 @@ type Stopped = {
 /** Runs a job of one table without a key (whatever is written twice is doubled) until a worker stops at the point. */
 export async function stopped(here: Installation, shop: PostgresShop, point: FaultPoint): Promise<Stopped> {
   await apply(here, { ...shop.mapping, tables: [{ table_name: 'shop.remarks', mode: 'replace' }] });
-  here.sourceProxy.delay(150);
+  here.workers.arm(point, 'SIGSTOP');
   try {
     const run = await start(here, shop.name);
     const copies = copySnapshots(here.metadata.url, shop.source, run.id);
-    // Were it the snapshot's keeper, the table would begin anew, apart from all that the sleeper has in hand.
-    here.workers.spare(await keeperOf(here, run.id));
-    here.workers.arm(point, 'SIGSTOP');
-    here.sourceProxy.delay(0);
     await until('a worker stops', 60, () => !here.workers.armed(point));
     const worker = here.workers.taker(point);
     if (worker === undefined) throw new Error(`nobody stopped at ${point}`);
     return { shop, run: run.id, worker, copies };
   } finally {
-    here.sourceProxy.delay(0);
     here.workers.disarm();
-    here.workers.spare(undefined);
   }
 }
 

@@ -26,8 +26,9 @@ export async function withoutFence(
   shopOf: (name: string) => Promise<PostgresShop>,
 ): Promise<void> {
   await using copy = projectWith(fence.changes);
-  await here.replaceWorkers({ count: 2, project: copy.folder });
-  // A race by nature: word from Temporal that it was given up may reach the sleeper before it has committed.
+  await here.replaceWorkers({ count: 4, project: copy.folder });
+  // A race by nature: word from Temporal that it was given up may reach the sleeper before it has committed. And where the
+  // sleeper keeps the snapshot, the table begins anew, apart from all that he has in hand.
   let doubled = 0;
   try {
     for (let time = 1; time <= 3 && doubled === 0; time++) {
