@@ -161,7 +161,7 @@ function planColumn(input: WorkInput, column: Table['columns'][number], fit: Fit
     shape: settled.shape,
     type: settled.type,
     native: settled.native,
-    nullable: column.nullable || misfit === 'null',
+    nullable: column.nullable || (settled.fit === 'checked' && misfit === 'null'),
     fit: settled.fit,
     misfit,
   };

@@ -3,7 +3,7 @@ import { components } from '../../activities/plan/components.ts';
 import { expand } from '../../activities/plan/expand.ts';
 import { planRun } from '../../activities/plan/index.ts';
 import { shapeOf } from '../../activities/plan/shape.ts';
-import { chooseLane, targetName } from '../../activities/plan/work.ts';
+import { chooseLane, planWork, targetName } from '../../activities/plan/work.ts';
 import type {
   DocumentShape,
   PlanColumn,
@@ -184,6 +184,35 @@ describe('lanes', () => {
     const aside = [{ ...column, fit: 'checked' as const, misfit: 'quarantine' as const }];
     expect(lane([], target('parquet'), aside)).toEqual(['rows', 'rows', 'parquet']);
   });
+});
+
+test('a column whose values can become NULL on the way may be NULL there; one that always fits stays NOT NULL', () => {
+  const fits = { a: 'checked', b: 'exact' } as const;
+  const columns = (['a', 'b'] as const).map((name) => ({
+    name,
+    type: { kind: 'date' },
+    native: 'date',
+    nullable: false,
+  }));
+  const sides = { formats: ['rows'], nameLimit: 63, exactFormats: () => [] };
+  const fit = (of: Table) =>
+    of.columns.map(({ name, type, native }) => ({ fit: fits[name as 'a' | 'b'], shape: 'native', type, native }));
+  const { work } = planWork({
+    entry: entry('s.t', { onMisfit: { '*': 'null' } }),
+    table: { system: 'mysql', name: { schema: 's', name: 't' }, columns, key: [] } as unknown as Table,
+    source: { ...sides, system: 'mysql' } as unknown as Source,
+    target: { ...sides, system: 'postgres', fit } as unknown as Target,
+    targetName: 'x',
+    use: { target: 'x', schema: 's', table: '{table}' },
+    installation: 'i',
+    jobUid: 'j',
+    run: 'r',
+    snapshotDate: '2026-01-01T00:00:00Z',
+  });
+  expect(work.columns.map(({ name, nullable }) => [name, nullable])).toEqual([
+    ['a', true],
+    ['b', false],
+  ]);
 });
 
 describe('documents', () => {
