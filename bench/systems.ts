@@ -27,6 +27,8 @@ const { values: options } = parseArgs({
   },
 });
 const count = Number(options.rows ?? (options.small ? 200_000 : 2_000_000));
+/** mongo-java-server keeps everything in memory. */
+const documentCount = Math.min(count, 500_000);
 const rounds = Number(options.rounds ?? (options.small ? 2 : 5));
 const only = new Set(options.only.split(','));
 const durable = { durable: true } as const;
@@ -191,8 +193,8 @@ const atOnce = 10_000;
 async function fillMongodb(server: MongodbServer): Promise<void> {
   await using client = new MongoClient(server.url);
   const collection = client.db('shop').collection('big');
-  for (let i = 0; i < count; i += atOnce) {
-    const documents = Array.from({ length: Math.min(atOnce, count - i) }, (_, k) => documentOf(i + k));
+  for (let i = 0; i < documentCount; i += atOnce) {
+    const documents = Array.from({ length: Math.min(atOnce, documentCount - i) }, (_, k) => documentOf(i + k));
     await collection.insertMany(documents as never);
   }
 }
@@ -203,8 +205,8 @@ async function insertMany(server: MongodbServer): Promise<{ wall: number; mover:
   const collection = client.db('peer').collection('big');
   let wall = 0;
   const before = process.cpuUsage();
-  for (let i = 0; i < count; i += atOnce) {
-    const documents = Array.from({ length: Math.min(atOnce, count - i) }, (_, k) => documentOf(i + k));
+  for (let i = 0; i < documentCount; i += atOnce) {
+    const documents = Array.from({ length: Math.min(atOnce, documentCount - i) }, (_, k) => documentOf(i + k));
     const start = performance.now();
     await collection.insertMany(documents as never, { ordered: false, forceServerObjectId: true });
     wall += (performance.now() - start) / 1000;
@@ -222,7 +224,7 @@ async function mongodbToMongodb(from: MongodbServer, to: MongodbServer, installa
   } as { name: string });
   await compare({
     title: 'MongoDB → MongoDB, raw',
-    count,
+    count: documentCount,
     rounds,
     servers: { source: from, target: to },
     contenders: [
@@ -247,7 +249,7 @@ async function mongodbToPostgres(from: MongodbServer, postgres: PostgresServer, 
     } as { name: string });
     await compare({
       title: `MongoDB → PostgreSQL, documents: ${documents}`,
-      count,
+      count: documentCount,
       rounds,
       servers: { source: from, target: postgres },
       contenders: [{ name: 'godwit', run: () => godwit(installation, `mongo-pg-${documents}`) }],
@@ -263,6 +265,7 @@ async function mongodbToPostgres(from: MongodbServer, postgres: PostgresServer, 
 
 async function toParquet(
   name: string,
+  count: number,
   source: Record<string, unknown>,
   server: { readonly pid: number },
   installation: Installation,
@@ -307,19 +310,19 @@ try {
     if (only.has('mysql-mysql')) await mysqlToMysql(servers, installation);
     if (only.has('parquet')) {
       const source = { source_type: 'mariadb', url: `${from.url}/shop` };
-      await toParquet('mysql-parquet', source, from, installation);
+      await toParquet('mysql-parquet', count, source, from, installation);
     }
   }
   if (['mongo-mongo', 'mongo-pg', 'parquet'].some((name) => only.has(name))) {
-    await using from = await startMongodb();
-    await using to = await startMongodb();
+    await using from = await startMongodb({ megabytes: 3000 });
+    await using to = await startMongodb({ megabytes: 3000 });
     line('filling MongoDB …');
     await fillMongodb(from);
     if (only.has('mongo-mongo')) await mongodbToMongodb(from, to, installation);
     if (only.has('mongo-pg')) await mongodbToPostgres(from, postgres, installation);
     if (only.has('parquet')) {
       const source = { source_type: 'mongo', url: from.url, db_name: 'shop' };
-      await toParquet('mongo-parquet', source, from, installation);
+      await toParquet('mongo-parquet', documentCount, source, from, installation);
     }
   }
 } finally {
