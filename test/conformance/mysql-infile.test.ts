@@ -139,14 +139,35 @@ for (const kind of ['mariadb', 'mysql'] as const) {
   });
 }
 
-test('the mender changes two escapes and nothing else, wherever the bytes are cut', () => {
-  const text = 'a\\fb\\\\f\\vc\\\\\\f\\\\\\\\v\\n\\t\\N\\\\\n'.repeat(3);
-  const wanted = 'a\fb\\\\f\vc\\\\\f\\\\\\\\v\\n\\t\\N\\\\\n'.repeat(3);
-  for (let size = 1; size < text.length; size++) {
-    const mender = new Mender();
-    const got: Buffer[] = [];
-    for (let at = 0; at < text.length; at += size) got.push(...mender.take(Buffer.from(text.slice(at, at + size))));
-    got.push(...mender.end());
-    expect(Buffer.concat(got).toString()).toBe(wanted);
+test('the mender changes what LOAD DATA does not know and nothing else, wherever the bytes are cut', () => {
+  const plain = column('v', 'longtext', { kind: 'text' });
+  const flag = column('b', 'tinyint(1)', { kind: 'bool' });
+  const moment = column('m', 'datetime(6)', { kind: 'timestamptz' });
+  const cases: [columns: (typeof plain)[], text: string, wanted: string][] = [
+    [[plain], 'a\\fb\\\\f\\vc\\\\\\f\\\\\\\\v\\n\\t\\N\\\\\n', 'a\fb\\\\f\vc\\\\\f\\\\\\\\v\\n\\t\\N\\\\\n'],
+    [
+      [flag, plain, moment, flag],
+      't\tt\t2024-01-01 00:00:00+00\tf\n\\N\tx+00\t\\N\t\\N\nf\t\t0044-03-15 00:00:00+00 BC\tt\n1\t\\f+00\tinfinity\ttrue\n',
+      '1\tt\t2024-01-01 00:00:00\t0\n\\N\tx+00\t\\N\t\\N\n0\t\t0044-03-15 00:00:00+00 BC\t1\n1!\t\f+00\tinfinity\ttrue!\n',
+    ],
+    [[moment], '2024-01-01 00:00:00.5+00\n\\N\n+00\n', '2024-01-01 00:00:00.5\n\\N\n+00\n'],
+  ];
+  for (const [columns, text, wanted] of cases) {
+    for (let size = 1; size <= text.length; size++) {
+      const mender = new Mender(columns);
+      const got: Buffer[] = [];
+      for (let at = 0; at < text.length; at += size) got.push(...mender.take(Buffer.from(text.slice(at, at + size))));
+      got.push(...mender.end());
+      expect(Buffer.concat(got).toString()).toBe(wanted);
+    }
   }
+});
+
+test('the ends of its blocks change nothing', () => {
+  const columns = [column('v', 'longtext', { kind: 'text' }), column('m', 'datetime(6)', { kind: 'timestamptz' })];
+  const lines = Array.from({ length: 12_000 }, (_, i) => `${'x'.repeat(i % 97)}\\f\t2024-01-01 00:00:00.${i}+00\n`);
+  const mender = new Mender(columns);
+  const got = [...mender.take(Buffer.from(lines.join(''))), ...mender.end()];
+  expect(got.length).toBeGreaterThan(2);
+  expect(Buffer.concat(got).toString()).toBe(lines.join('').replaceAll('\\f', '\f').replaceAll('+00\n', '\n'));
 });

@@ -1,15 +1,15 @@
 /**
- * What a field of pg-text (connectors/contract.ts) becomes on its way into a column: an expression of the server, the same
- * for LOAD DATA (over the variable the field was read into) and for INSERT (over a literal). Without one the field goes
- * into its column as it is, and the server reads its text.
+ * What a field of pg-text (connectors/contract.ts) becomes on its way into a column, as an expression of the server. Without
+ * one the field goes into its column as it is, and the server reads its text.
  */
 import type { PlanColumn } from '../../contract.ts';
 import { isGeometry } from '../types.ts';
 
 export type Taken = (field: string) => string;
 
-export function takenBy(column: PlanColumn): Taken | undefined {
-  const plain = plainly(column);
+/** `how`: `mended` fields have gone through the Mender, which does the commonest of it; `raw` ones have not. */
+export function takenBy(column: PlanColumn, how: 'mended' | 'raw'): Taken | undefined {
+  const plain = plainly(column) ?? (how === 'raw' ? unmended(column) : undefined);
   const mend = mending(column);
   if (!mend) return plain;
   return (field) => mend(field, plain ? plain(field) : field);
@@ -18,22 +18,23 @@ export function takenBy(column: PlanColumn): Taken | undefined {
 /** Anything else stays what it is, and is refused by the column's type. */
 const flag: Taken = (field) => `CASE ${field} WHEN 't' THEN '1' WHEN 'f' THEN '0' ELSE ${field} END`;
 
+/** What the Mender does on the way, said to the server. */
+function unmended({ type }: PlanColumn): Taken | undefined {
+  if (type.kind === 'bool') return flag;
+  return type.kind === 'timestamptz' ? (field) => `TRIM(TRAILING '+00' FROM ${field})` : undefined;
+}
+
 const bytes: Taken = (field) => `UNHEX(SUBSTR(${field}, 3))`;
 
 function plainly({ type, native }: PlanColumn): Taken | undefined {
   // A text in a BIT would be its bytes; a year of 0 as text is 2000.
   if (/^(bit|year)\b/.test(native)) return (field) => `CAST(${type.kind === 'bool' ? flag(field) : field} AS UNSIGNED)`;
   switch (type.kind) {
-    case 'bool':
-      return flag;
     case 'bytes':
       return bytes;
     case 'native':
       // A geometry comes from MySQL as its own bytes; anything else is shaped as text.
       return isGeometry(/^[a-z]+/i.exec(native)?.[0]?.toLowerCase() ?? '') ? bytes : undefined;
-    case 'timestamptz':
-      // Servers differ in what they make of a zone; the text is always in UTC.
-      return (field) => `IF(RIGHT(${field}, 3) = '+00', LEFT(${field}, CHAR_LENGTH(${field}) - 3), ${field})`;
     case 'float32':
       // The shortest text of the largest float is, read as a double, a little larger than it.
       return native.startsWith('float')

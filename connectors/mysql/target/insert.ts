@@ -19,7 +19,7 @@ export class Inserter {
     this.#session = session;
     this.#head = `INSERT INTO ${tableIdent(into.table)} (${columnList(into.columns.map(({ name }) => name))}) VALUES `;
     this.#values = into.columns.map((column) => {
-      const taken = takenBy(column);
+      const taken = takenBy(column, 'raw');
       return (field) => {
         if (field === null) return 'NULL';
         // Spares the server the digits and the packet twice the bytes.

@@ -25,7 +25,7 @@ export const loadSql = ({ table, columns }: Into, file: string): string => {
   const sets: string[] = [];
   const fields = columns.map((column, i) => {
     const { name } = column;
-    const taken = takenBy(column);
+    const taken = takenBy(column, 'mended');
     if (!taken) return ident(name);
     const variable = `@godwit_${i}`;
     sets.push(`${ident(name)} = ${taken(variable)}`);
@@ -37,7 +37,7 @@ export const loadSql = ({ table, columns }: Into, file: string): string => {
     (${fields.join(', ')})${set}`;
 };
 
-/** One statement and its stream: `bytes` as often as wanted, then `end`. */
+/** One statement and its stream, which has gone through the Mender: `bytes` as often as wanted, then `end`. */
 export class Load {
   readonly #session: Session;
   readonly #stream: Readable;

@@ -8,6 +8,7 @@ import type { Row } from '../../types.ts';
 import type { Session } from '../session.ts';
 import { Inserter } from './insert.ts';
 import { type Into, Load, objection } from './load-data.ts';
+import { Mender } from './mend.ts';
 import { type Field, fieldsOf, lineOf } from './texts.ts';
 
 /** Of one statement: bounds the memory of its text, whatever the source's batch is. */
@@ -113,7 +114,8 @@ export class RowsWriter {
       const load = new Load(this.#session, this.#into);
       if (await load.started()) {
         const text = Buffer.from(batch.lines.slice(from, to).join(''));
-        await load.bytes([text]);
+        const mender = new Mender(this.#into.columns);
+        await load.bytes([...mender.take(text), ...mender.end()]);
         const refused = await objection(this.#session, await load.end(), to - from);
         if (!refused) this.#bytes += text.length;
         return refused;

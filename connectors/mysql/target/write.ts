@@ -136,7 +136,7 @@ async function moveRows(session: Session, writing: Writing, { iterator, first }:
 async function moveBytes(session: Session, writing: Writing, { iterator, first }: Rest): Promise<Counts> {
   const { work, claim, options } = writing;
   const load = new Load(session, intoOf(writing));
-  const way = (await load.started()) ? loading(session, load) : inserting(session, intoOf(writing));
+  const way = (await load.started()) ? loading(session, load, work) : inserting(session, intoOf(writing));
   let bytes = 0;
   let said: number | undefined;
   for (let batch: Batch | undefined = first; batch; ) {
@@ -168,8 +168,8 @@ type Way = {
   end(rows: number): Promise<GodwitError | undefined>;
 };
 
-function loading(session: Session, load: Load): Way {
-  const mender = new Mender();
+function loading(session: Session, load: Load, { columns }: Work): Way {
+  const mender = new Mender(columns);
   return {
     async take(bytes) {
       const full = mender.take(bytes);
