@@ -9,7 +9,7 @@ import { copySnapshots } from '../oracle.ts';
 import { interruptions, killsInOneRun, rowsTowardsKind } from '../settings.ts';
 import { report, verify } from '../verify.ts';
 import { startWriter } from '../writer.ts';
-import { stalePromise, staleWriters } from './fence.ts';
+import { sleepersRows, stalePromise, staleWriters } from './fence.ts';
 import { mutantPromise, withoutFence } from './mutation.ts';
 
 type Here = () => { readonly installation: Installation; readonly target: Running };
@@ -75,7 +75,7 @@ export function faultsTowards(kind: Kind, at: Here): void {
   test(stalePromise, async () => {
     const { installation: here, target } = at();
     await staleWriters(here, kind.writing, async (name) =>
-      shopTo(here, `${kind.name}_${name}`, await target.place(name), 20_000),
+      shopTo(here, `${kind.name}_${name}`, await target.place(name), sleepersRows),
     );
   });
 }
@@ -112,7 +112,7 @@ export function mutantTowards(kind: Kind, at: Here): void {
   test(mutantPromise, async () => {
     const { installation: here, target } = at();
     await withoutFence(here, kind, async (name) =>
-      shopTo(here, `${kind.name}_${name}`, await target.place(name), 20_000),
+      shopTo(here, `${kind.name}_${name}`, await target.place(name), sleepersRows),
     );
   });
 }

@@ -8,14 +8,14 @@ import { newShop, type PostgresShop } from '../job.ts';
 import type { Change, Kind } from '../kinds/kind.ts';
 import { postgres } from '../kinds/postgres.ts';
 import { report } from '../verify.ts';
-import { sleepsOn, stopped, wakes } from './fence.ts';
+import { sleepersRows, sleepsOn, stopped, wakes } from './fence.ts';
 
 export const mutantPromise = 'with the fence taken out a stale writer doubles rows, and the comparison sees it';
 
 export function mutation(at: () => Installation): void {
   test(mutantPromise, async () => {
     const here = at();
-    await withoutFence(here, postgres, (name) => newShop(here, name, { rows: 20_000 }));
+    await withoutFence(here, postgres, (name) => newShop(here, name, { rows: sleepersRows }));
   });
 }
 
