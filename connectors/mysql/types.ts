@@ -119,11 +119,15 @@ function labelsOf(spelled: string): string[] {
 
 const escapes: Readonly<Record<string, string>> = { n: '\n', r: '\r', 0: '\0', Z: '\x1a', t: '\t', b: '\b' };
 
-/** Labels an ENUM can hold: MySQL cuts blanks at their ends, and the empty one is its word for a wrong value. */
+/**
+ * Labels an ENUM can hold: MySQL cuts blanks at their ends, the empty one is its word for a wrong value, and a number that
+ * is no label would be taken for the place of one.
+ */
 export const enumFits = (values: readonly string[]): boolean =>
   values.length > 0 &&
   values.length <= 3000 &&
   new Set(values).size === values.length &&
+  !values.some((value) => /^\s*[-+.]?\d/.test(value)) &&
   values.every((value) => value !== '' && [...value].length <= 255 && !/ $/.test(value) && !value.includes('\0'));
 
 /**

@@ -39,7 +39,7 @@ function plainly({ type, native }: PlanColumn): Taken | undefined {
       // The shortest text of the largest float is, read as a double, a little larger than it.
       return native.startsWith('float')
         ? (field) =>
-            `IF(${field} LIKE '%38' AND ABS(${field}) BETWEEN ${largestFloat} AND 3.4028235677973366e38, SIGN(${field}) * ${largestFloat}, ${field})`
+            `IF(${field} LIKE '%38' AND ABS(${field}) BETWEEN ${largestFloat} AND 3.4028235677973366e38, IF(LEFT(${field}, 1) = '-', '-${largestFloat}', '${largestFloat}'), ${field})`
         : undefined;
     default:
       return undefined;
@@ -65,7 +65,7 @@ function mending({
     case 'float32':
     case 'float64': {
       const end = largest[type.kind];
-      const near = clamp ? `WHEN 'Infinity' THEN ${end} WHEN '-Infinity' THEN -${end}` : '';
+      const near = clamp ? `WHEN 'Infinity' THEN '${end}' WHEN '-Infinity' THEN '-${end}'` : '';
       const none = clamp ? '' : `WHEN 'Infinity' THEN NULL WHEN '-Infinity' THEN NULL`;
       return (field, otherwise) => `CASE ${field} WHEN 'NaN' THEN NULL ${near}${none} ELSE ${otherwise} END`;
     }
