@@ -2,6 +2,7 @@
 import { GodwitError } from '../../../errors.ts';
 import { type TableName, tableText, type Work } from '../../contract.ts';
 import { numberOf } from '../errors.ts';
+import { mysqlExtras } from '../extras.ts';
 import type { Session } from '../session.ts';
 import { ident, tableIdent } from '../sql.ts';
 import { type Dialect, dialectOf } from './dialect.ts';
@@ -120,7 +121,7 @@ async function createTable(session: Session, table: TableName, work: Work): Prom
   const dialect = await dialectOf(session, work);
   const whole = partsOf(work);
   if (whole.columns.some((column) => column.native.startsWith('timestamp'))) await plainTimestamps(session);
-  const notes = substitutes(work, dialect);
+  const notes = [...substitutes(work, dialect), ...lostColumns(work, whole)];
   const make = (parts: Parts) => session.run(createSql(table, work, parts, dialect));
   try {
     await make(whole);
@@ -184,6 +185,18 @@ function substitutes(work: Work, { instead }: Dialect): string[] {
   return [...instead].map(
     ([from, to]) => `${tableText(work.name)}: the target has no collation ${from}; ${to} stands for it`,
   );
+}
+
+/** Generated columns whose expression speaks of a column that does not move under its name. */
+function lostColumns(work: Work, { columns }: Parts): string[] {
+  const here = new Set(columns.map((column) => column.name));
+  const extras = mysqlExtras(work.source);
+  return work.source.columns
+    .filter(({ name }) => extras?.columns[name]?.generated && !here.has(name))
+    .map(
+      ({ name }) =>
+        `${tableText(work.name)}: generated column ${name} is left out, a column it needs does not move under its name`,
+    );
 }
 
 /** Older servers give the first TIMESTAMP of a table a default of their own. */
