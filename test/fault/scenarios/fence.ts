@@ -2,6 +2,7 @@ import { expect, test } from 'vitest';
 import type { FaultPoint } from '../../../faults.ts';
 import type { Installation } from '../installation.ts';
 import { apply, newShop, over, type PostgresShop, runTables, start, story, until } from '../job.ts';
+import { keeperOf } from '../keeper.ts';
 import { postgres } from '../kinds/postgres.ts';
 import { leftovers } from '../leftovers.ts';
 import { copySnapshots, type SnapshotCopies } from '../oracle.ts';
@@ -15,19 +16,34 @@ type Stopped = {
   readonly copies: SnapshotCopies;
 };
 
-/** Runs a job of one table without a key (whatever is written twice is doubled) until a worker stops at the point. */
-export async function stopped(here: Installation, shop: PostgresShop, point: FaultPoint): Promise<Stopped> {
-  await apply(here, { ...shop.mapping, tables: [{ table_name: 'shop.remarks', mode: 'replace' }] });
-  here.workers.arm(point, 'SIGSTOP');
-  try {
-    const run = await start(here, shop.name);
-    const copies = copySnapshots(here.metadata.url, shop.source, run.id);
-    await until('a worker stops', 60, () => !here.workers.armed(point));
-    const worker = here.workers.taker(point);
-    if (worker === undefined) throw new Error(`nobody stopped at ${point}`);
-    return { shop, run: run.id, worker, copies };
-  } finally {
-    here.workers.disarm();
+export type ShopOf = (name: string) => Promise<PostgresShop>;
+
+/**
+ * Runs a job of one table without a key (whatever is written twice is doubled) until a worker stops at the point. One that
+ * keeps the run's snapshot is woken at once: without it the table would begin anew, apart from all that he has in hand.
+ */
+export async function stopped(
+  here: Installation,
+  point: FaultPoint,
+  shopOf: (n: number) => ReturnType<ShopOf>,
+): Promise<Stopped> {
+  for (let n = 1; ; n++) {
+    const shop = await shopOf(n);
+    await apply(here, { ...shop.mapping, tables: [{ table_name: 'shop.remarks', mode: 'replace' }] });
+    here.workers.arm(point, 'SIGSTOP');
+    try {
+      const run = await start(here, shop.name);
+      const copies = copySnapshots(here.metadata.url, shop.source, run.id);
+      await until('a worker stops', 60, () => !here.workers.armed(point));
+      const worker = here.workers.taker(point);
+      if (worker === undefined) throw new Error(`nobody stopped at ${point}`);
+      if ((await keeperOf(here, run.id)) !== worker) return { shop, run: run.id, worker, copies };
+      here.workers.signal('SIGCONT', worker);
+      await copies.stop();
+      await over(here, run.id, 60);
+    } finally {
+      here.workers.disarm();
+    }
   }
 }
 
@@ -64,18 +80,15 @@ export const sleepersRows = 5_000;
 const asleep = { rows: sleepersRows };
 
 /**
- * Three workers stopped at once. `shopTo` is where they write; a kind whose data and checkpoint become durable in one step
- * has no `between-checkpoint-and-commit`.
+ * Three workers stopped at once. A kind whose data and checkpoint become durable in one step has no
+ * `between-checkpoint-and-commit`.
  */
-export async function staleWriters(
-  here: Installation,
-  points: readonly FaultPoint[],
-  shopOf: (name: string) => Promise<PostgresShop>,
-): Promise<void> {
-  const early = await stopped(here, await shopOf('stale_early'), 'before-commit');
+export async function staleWriters(here: Installation, points: readonly FaultPoint[], shopOf: ShopOf): Promise<void> {
+  const stop = (name: string, point: FaultPoint) => stopped(here, point, (n) => shopOf(`${name}_${n}`));
+  const early = await stop('stale_early', 'before-commit');
   const between = points.includes('between-checkpoint-and-commit');
-  const late = between ? await stopped(here, await shopOf('stale_late'), 'between-checkpoint-and-commit') : undefined;
-  const frozen = await stopped(here, await shopOf('frozen'), 'after-read');
+  const late = between ? await stop('stale_late', 'between-checkpoint-and-commit') : undefined;
+  const frozen = await stop('frozen', 'after-read');
   const all = [
     { at: 'before-commit', verdict: wakes(here, early) },
     ...(late ? [{ at: 'between-checkpoint-and-commit', verdict: wakes(here, late) }] : []),

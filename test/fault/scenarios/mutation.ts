@@ -4,11 +4,11 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { projectFolder } from '../../../config.ts';
 import type { Installation } from '../installation.ts';
-import { newShop, type PostgresShop } from '../job.ts';
+import { newShop } from '../job.ts';
 import type { Change, Kind } from '../kinds/kind.ts';
 import { postgres } from '../kinds/postgres.ts';
 import { report } from '../verify.ts';
-import { sleepersRows, sleepsOn, stopped, wakes } from './fence.ts';
+import { type ShopOf, sleepersRows, sleepsOn, stopped, wakes } from './fence.ts';
 
 export const mutantPromise = 'with the fence taken out a stale writer doubles rows, and the comparison sees it';
 
@@ -20,19 +20,14 @@ export function mutation(at: () => Installation): void {
 }
 
 /** A test that cannot fail proves nothing. Comes last: its workers are not those of the project. */
-export async function withoutFence(
-  here: Installation,
-  { name, fence }: Kind,
-  shopOf: (name: string) => Promise<PostgresShop>,
-): Promise<void> {
+export async function withoutFence(here: Installation, { name, fence }: Kind, shopOf: ShopOf): Promise<void> {
   await using copy = projectWith(fence.changes);
   await here.replaceWorkers({ count: 4, project: copy.folder });
-  // A race by nature: word from Temporal that it was given up may reach the sleeper before it has committed. And where the
-  // sleeper keeps the snapshot, the table begins anew, apart from all that he has in hand.
+  // A race by nature: word from Temporal that it was given up may reach the sleeper before it has committed.
   let doubled = 0;
   try {
     for (let time = 1; time <= 3 && doubled === 0; time++) {
-      const asleep = await stopped(here, await shopOf(`mutant_${time}`), fence.stopAt);
+      const asleep = await stopped(here, fence.stopAt, (n) => shopOf(`mutant_${time}_${n}`));
       doubled = (await (fence.wakes ? wakes : sleepsOn)(here, asleep)).doubled;
       report(`${name} without the fence, ${time}`, { 'rows written twice': doubled });
     }
