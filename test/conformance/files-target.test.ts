@@ -337,7 +337,7 @@ for (const { kind, skip, open } of kinds) {
 function child(argument: unknown, faults: string): Promise<string | number | null> {
   const program = fileURLToPath(new URL('files-child.ts', import.meta.url));
   const started = spawn(process.execPath, [program, JSON.stringify(argument)], {
-    env: { ...process.env, GODWIT_FAULT_FOLDER: faults },
+    env: { ...process.env, GODWIT_FAULT_FOLDER: faults, TMPDIR: faults },
     stdio: ['ignore', 'ignore', 'inherit'],
   });
   return new Promise((done) => {
