@@ -87,7 +87,7 @@ async function launch(deps: ApiDeps, job: string, run: Run): Promise<void> {
   };
   try {
     const workflowRunId = await calling(client, 10_000, start);
-    if (workflowRunId !== undefined && run.attempt === 1) await noteWorkflow(database.db, run.id, workflowRunId);
+    if (workflowRunId !== undefined) await noteWorkflow(database.db, run.id, workflowRunId);
   } catch (error) {
     const known =
       error instanceof GodwitError

@@ -333,6 +333,8 @@ export async function reopenRun(
         failure: null,
         endedAt: null,
         attempt: run.attempt + 1,
+        // The workflow that ended is not this attempt's: a janitor would find it closed.
+        workflowRunId: null,
         document: renamed(documentOf(run), job.name),
       })
       .where(eq(runs.id, runId))

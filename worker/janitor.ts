@@ -86,7 +86,14 @@ async function close(deps: Deps, run: Run): Promise<void> {
   const changed = await deps.db
     .update(runs)
     .set({ status: 'failed', failure: storedFailure(error), endedAt: new Date() })
-    .where(and(eq(runs.id, run.id), eq(runs.epoch, run.epoch), inArray(runs.status, [...activeStatuses])))
+    .where(
+      and(
+        eq(runs.id, run.id),
+        eq(runs.epoch, run.epoch),
+        eq(runs.attempt, run.attempt),
+        inArray(runs.status, [...activeStatuses]),
+      ),
+    )
     .returning({ id: runs.id });
   if (changed.length === 0) return;
   await deps.db.delete(leases).where(and(eq(leases.jobId, run.jobId), eq(leases.runId, run.id)));
