@@ -4,7 +4,8 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Batch, Target } from '../../connectors/contract.ts';
 import { openTarget } from '../../connectors/mysql/target.ts';
 import type { Row } from '../../connectors/types.ts';
-import type { MysqlKind } from '../../servers/mysql.ts';
+import { type MysqlKind, startMysql } from '../../servers/mysql.ts';
+import { missing } from '../servers/shared.ts';
 import {
   batchesOf,
   column,
@@ -232,3 +233,29 @@ function writing(kind: MysqlKind) {
     await client.query(`DROP DATABASE \`${one.name.schema}\``);
   });
 }
+
+describe.skipIf(await missing('mariadb'))('a server that knows no upper case', () => {
+  const { work, prefix } = plainWorks();
+
+  test('keeps a table under its name in lower case; two names of one run that are one there are refused', async () => {
+    await using server = await startMysql({ kind: 'mariadb', settings: { 'lower-case-table-names': '1' } });
+    await using target = openTarget({ url: within(server.url, prefix) });
+    const client = await connect(server.url);
+    const first = work({ name: { schema: `${prefix} Shop`, name: 'Orders' } });
+    expect(await target.refusals(first)).toEqual([]);
+    await target.prepare(first);
+    const second = work({ name: { schema: `${prefix} shop`, name: 'orders' }, run: first.run });
+    expect(await codeOf(target.prepare(second))).toBe('NAME_COLLISION');
+    await target.write(first, await target.claim(first, chunk(1)), batchesOf('rows', [[1, 'a']]), writeOptions());
+    await target.finish(first);
+    await target.publish([first], []);
+    expect(await visible(client, { ...first, name: { schema: `${prefix} shop`, name: 'orders' } })).toEqual([[1, 'a']]);
+    expect((await target.describe(first.name))?.owner).toBe(first.jobUid);
+    const next = { ...first, run: `${first.run}+` };
+    expect(await target.refusals(next)).toEqual([]);
+    await target.prepare(next);
+    await target.discard(next);
+    expect(await visible(client, { ...first, name: { schema: `${prefix} shop`, name: 'orders' } })).toEqual([[1, 'a']]);
+    await client.end();
+  });
+});

@@ -12,31 +12,41 @@ export async function checkTarget(address: MysqlAddress): Promise<Check[]> {
   const reached = await reach({ ...address, database: 'information_schema' });
   if (!('session' in reached)) return reached.checks;
   await using session = reached.session;
-  const [row] = await session.query<Variables>(
-    `SELECT @@read_only AS readonly, @@local_infile AS loading, @@max_allowed_packet AS packet,
-       @@binlog_format AS format, @@log_bin AS logged, @@lower_case_table_names AS folding`,
-  );
+  const row = await variables(session);
   return [
     ...reached.checks,
     checkVersion(session),
     await checkClock(session),
-    ...(row ? [writable(row), loading(row), binaryLog(row), names(row)] : []),
+    writable(row),
+    loading(row),
+    binaryLog(row),
+    names(row),
     await engine(session),
     await privileges(session, address),
   ];
 }
 
-type Variables = {
-  readonly readonly: number | string;
-  readonly loading: number;
-  readonly packet: number;
-  readonly format: string;
-  readonly logged: number;
-  readonly folding: number;
-};
+const asked = [
+  'read_only',
+  'local_infile',
+  'max_allowed_packet',
+  'binlog_format',
+  'log_bin',
+  'lower_case_table_names',
+] as const;
+/** In upper case; one that this server does not have (any more) is empty. */
+type Variables = Readonly<Record<(typeof asked)[number], string>>;
+
+async function variables(session: Session): Promise<Variables> {
+  const rows = await session.query<{ Variable_name: string; Value: string }>(
+    `SHOW VARIABLES WHERE Variable_name IN (${asked.map((name) => `'${name}'`).join(', ')})`,
+  );
+  const found = new Map(rows.map((row) => [row.Variable_name.toLowerCase(), row.Value.toUpperCase()]));
+  return Object.fromEntries(asked.map((name) => [name, found.get(name) ?? ''])) as Variables;
+}
 
 function writable(row: Variables): Check {
-  const off = ['0', 'OFF'].includes(String(row.readonly).toUpperCase());
+  const off = ['', '0', 'OFF'].includes(row.read_only);
   if (off) return { name: 'writable', outcome: 'pass', detail: 'The server takes writes.' };
   return {
     name: 'writable',
@@ -80,14 +90,14 @@ async function privileges(session: Session, { database, user }: MysqlAddress): P
 
 function loading(row: Variables): Check {
   const name = 'local_infile';
-  if (Number(row.loading) === 1) return { name, outcome: 'pass', detail: 'LOAD DATA LOCAL is allowed.' };
-  const detail = `LOAD DATA LOCAL is off: rows go by INSERT, at a fraction of the speed, and none larger than max_allowed_packet (${row.packet} bytes).`;
+  if (row.local_infile === 'ON') return { name, outcome: 'pass', detail: 'LOAD DATA LOCAL is allowed.' };
+  const detail = `LOAD DATA LOCAL is off: rows go by INSERT, at a fraction of the speed, and none larger than max_allowed_packet (${row.max_allowed_packet} bytes).`;
   return { name, outcome: 'warn', detail, fix: 'SET GLOBAL local_infile = ON, and in the options file of the server.' };
 }
 
 function binaryLog(row: Variables): Check {
   const name = 'binlog_format';
-  const statement = Number(row.logged) === 1 && String(row.format).toUpperCase() === 'STATEMENT';
+  const statement = row.log_bin === 'ON' && row.binlog_format === 'STATEMENT';
   if (!statement) return { name, outcome: 'pass', detail: 'Rows, not statements, go to the binary log.' };
   const detail = 'The binary log holds statements: transactions that read what is committed are refused.';
   return {
@@ -100,7 +110,7 @@ function binaryLog(row: Variables): Check {
 
 function names(row: Variables): Check {
   const name = 'names';
-  if (Number(row.folding) === 0) return { name, outcome: 'pass', detail: 'Names of tables keep their case.' };
-  const detail = `lower_case_table_names is ${row.folding}: names of tables that differ only in case are one.`;
+  if (row.lower_case_table_names === '0') return { name, outcome: 'pass', detail: 'Names of tables keep their case.' };
+  const detail = `lower_case_table_names is ${row.lower_case_table_names}: names of tables that differ only in case are one.`;
   return { name, outcome: 'warn', detail, fix: 'Give such tables other names in the mapping.' };
 }
