@@ -20,6 +20,8 @@ import { modeFor } from './sql-mode.ts';
  * two works that need one database do not make it twice, and none is taken away that another is about to use.
  */
 export async function prepareWork(session: Session, books: Books, work: Work): Promise<void> {
+  const collision = await sameTable(session, books, work);
+  if (collision) throw collision;
   const known = await workRow(session, books, work);
   // A finished work has no staging any more when its swap came through: `publish` sees to that.
   if (known?.published || known?.finished) return;
@@ -28,8 +30,6 @@ export async function prepareWork(session: Session, books: Books, work: Work): P
 }
 
 async function makeAll(session: Session, books: Books, work: Work): Promise<void> {
-  const collision = await sameTable(session, books, work);
-  if (collision) throw collision;
   const receiver = receiverOf(books, work);
   const known = await workRow(session, books, work);
   const there = (await thereIs(session, receiver)) !== undefined;
