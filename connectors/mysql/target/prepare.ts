@@ -20,8 +20,7 @@ import { modeFor } from './sql-mode.ts';
  * two works that need one database do not make it twice, and none is taken away that another is about to use.
  */
 export async function prepareWork(session: Session, books: Books, work: Work): Promise<void> {
-  const collision = await sameTable(session, books, work);
-  if (collision) throw collision;
+  await refuseCollision(session, books, work);
   const known = await workRow(session, books, work);
   // A finished work has no staging any more when its swap came through: `publish` sees to that.
   if (known?.published || known?.finished) return;
@@ -30,6 +29,7 @@ export async function prepareWork(session: Session, books: Books, work: Work): P
 }
 
 async function makeAll(session: Session, books: Books, work: Work): Promise<void> {
+  await refuseCollision(session, books, work);
   const receiver = receiverOf(books, work);
   const known = await workRow(session, books, work);
   const there = (await thereIs(session, receiver)) !== undefined;
@@ -63,6 +63,11 @@ async function makeAll(session: Session, books: Books, work: Work): Promise<void
     ],
   );
   await addNotes(session, books, work, notes);
+}
+
+async function refuseCollision(session: Session, books: Books, work: Work): Promise<void> {
+  const collision = await sameTable(session, books, work);
+  if (collision) throw collision;
 }
 
 async function own(session: Session, books: Books, work: Work): Promise<void> {
