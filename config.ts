@@ -10,6 +10,14 @@ export const projectFolder = dirname(fileURLToPath(import.meta.url));
 const port = z.coerce.number().int().min(0).max(65535);
 const count = (min: number, max: number) => z.coerce.number().int().min(min).max(max);
 
+const isZone = (zone: string): boolean => {
+  try {
+    return new Intl.DateTimeFormat('en', { timeZone: zone }) !== undefined;
+  } catch {
+    return false;
+  }
+};
+
 /**
  * Every environment variable Godwit reads, parsed once. Temporal's own (`TEMPORAL_ADDRESS`, `TEMPORAL_NAMESPACE`,
  * `TEMPORAL_API_KEY`, `TEMPORAL_TLS_…`) are read by @temporalio/envconfig; only their presence is looked at here.
@@ -48,6 +56,11 @@ const environment = z.object({
   GODWIT_CHUNK_MB: count(1, 65536).default(256).describe('Aimed-at size of a chunk in MB of the source'),
   GODWIT_DUCKDB_MB: count(32, 65536).default(96).describe('Memory limit of DuckDB per slot'),
   GODWIT_CACHE: z.string().optional().describe('Cache of downloaded servers. Default `~/.cache/godwit`'),
+  GODWIT_TIMEZONE: z
+    .string()
+    .default('UTC')
+    .refine((zone) => isZone(zone), 'expected an IANA time zone such as Asia/Kolkata')
+    .describe('Time zone of jobs that name none, for schedules, cut-off times and bookmarks without a zone'),
   GODWIT_LOG: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).default('info').describe('Log level'),
   GODWIT_WORKER_SHUTDOWN_SECONDS: count(1, 3600).default(30).describe('Grace for a stopping worker to end its chunks'),
 });
@@ -84,6 +97,7 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env) {
     cache: resolve(e.GODWIT_CACHE ?? resolve(homedir(), '.cache/godwit')),
     spool: resolve(home, 'spool'),
     logLevel: e.GODWIT_LOG,
+    timezone: e.GODWIT_TIMEZONE,
     shutdownSeconds: e.GODWIT_WORKER_SHUTDOWN_SECONDS,
   } as const;
 }

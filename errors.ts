@@ -155,6 +155,18 @@ export const codes = {
     'Objects on the old table cannot be carried over to the new one.',
     'Set `swap: delete-insert` for the table or remove the object named.',
   ),
+  MODE_REFUSED: entry(
+    'stop',
+    422,
+    'The table cannot be kept in this mode between this source and this target.',
+    'Choose the mode the message names, or give the table what it lacks (a key, a bookmark).',
+  ),
+  SCHEDULE_INVALID: entry(
+    'stop',
+    422,
+    'The schedule cannot be read, or not be said to Temporal.',
+    'Correct the expression; `godwit next EXPRESSION` shows its times.',
+  ),
   // moving
   SNAPSHOT_LOST: entry(
     'retry',
@@ -192,6 +204,25 @@ export const codes = {
     'Rows break a constraint on the target.',
     'Correct the rows at the source or drop the constraint.',
   ),
+  BOOKMARK_UNREADABLE: entry(
+    'stop',
+    422,
+    'A bookmark stored as text is no date and time in a standard format.',
+    'Correct it at the source, or choose another bookmark.',
+  ),
+  DELETES_REFUSED: entry(
+    'stop',
+    409,
+    'More rows vanished at the source than `max_deleted` lets be deleted.',
+    'Look at the source. If it is right, raise `max_deleted` and retry the run.',
+  ),
+  STATE_CHANGED: entry(
+    'stop',
+    409,
+    'The target table of an incremental mode is not the one the last run left.',
+    'Load it again with `godwit run JOB --table T --full`.',
+  ),
+  CUT_OFF: entry('stop', 409, 'The cut-off time was reached.', 'Nothing to do: the next run goes on from there.'),
   FENCED: entry('stop', 409, 'A newer attempt took over this chunk; nothing was written.', 'Nothing to do.'),
   BOOKS_UNBALANCED: entry(
     'stop',

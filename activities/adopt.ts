@@ -4,10 +4,11 @@ import type { Checkpoint, DocumentShape, Work } from '../connectors/contract.ts'
 import type { Executor } from '../db/open.ts';
 import { chunks, quarantine, runs, runTables, type TableStatus } from '../db/schema.ts';
 import { type ChunkRow, ofGeneration } from './chunks.ts';
+import { noCounts, rowCounts, sumOf } from './counts.ts';
 import type { Deps } from './deps.ts';
 import { ours } from './failures.ts';
 import type { PlanInput, PlannedTable } from './plan/index.ts';
-import { borrowTarget, note, optionsOf, type RunRow, type TableRow, workOf } from './state.ts';
+import { borrowTarget, note, optionsOf, planOf, type RunRow, type TableRow, withoutValues, workOf } from './state.ts';
 
 /** What a table takes over from an earlier run that did not end it: its work, its generation, its chunks. */
 export type Adopted = {
@@ -43,10 +44,10 @@ export async function adoptable(
       one.continue === 'restart' ? undefined : (sameWork(one, row) ?? (await asDescribedThen(one, row, decide)));
     try {
       await using target = await borrowTarget(deps, run, one.target);
-      const durable = work ? await doneIn(target.it.checkpoints(workOf(row))) : undefined;
+      const durable = work ? await doneIn(target.it.checkpoints(workOf(deps, row))) : undefined;
       const found = durable && pieces.map((piece) => reconciled(piece, durable.get(piece.chunk)));
       if (work && found && goesOn(row, found)) adopted.set(one.ordinal, { work, from: row, number, chunks: found });
-      else if (one.mode === 'dumping') await target.it.discard(workOf(row));
+      else if (one.mode === 'dumping') await target.it.discard(workOf(deps, row));
     } catch (error) {
       if (ours(error).retryable) throw error;
     }
@@ -91,9 +92,9 @@ async function unfinished(db: Executor, run: RunRow, planned: readonly PlannedTa
 
 /** The new plan as a continuation of the old work; undefined when they differ in more than statistics. */
 function sameWork(one: PlannedTable, row: TableRow): Work | undefined {
-  const now = one.work;
-  if (!now || !row.work) return undefined;
-  const old = workOf(row);
+  const now = one.work && withoutValues(one.work);
+  if (!now || !row.work || (one.step ?? null) !== row.step) return undefined;
+  const old = planOf(row);
   const { snapshotDate } = old;
   const work: Work = {
     ...now,
@@ -144,15 +145,10 @@ async function doneIn(checkpoints: AsyncIterable<Checkpoint>): Promise<Map<numbe
 
 /** The target says what is durable; what this database says is a cache of it. */
 function reconciled(row: ChunkRow, durable: Checkpoint | undefined): ChunkRow {
-  const counts = durable?.counts ?? { read: 0, written: 0, filtered: 0, quarantined: 0, bytes: 0 };
   return {
     ...row,
     status: durable ? 'done' : 'queued',
-    rowsRead: counts.read,
-    rowsWritten: counts.written,
-    rowsFiltered: counts.filtered,
-    rowsQuarantined: counts.quarantined,
-    bytes: counts.bytes,
+    ...rowCounts(durable?.counts ?? noCounts),
     rowsMoving: 0,
     // Of this run.
     attempts: 0,
@@ -167,14 +163,13 @@ function goesOn(row: TableRow, found: readonly ChunkRow[]): boolean {
   if (done.length === 0) return false;
   const complete = row.splitDone && done.length === found.length;
   if (complete) return !broken.has(row.failure?.code ?? '');
-  return found.every((piece) => piece.kind === 'keys');
+  const increment = row.step === 'increment';
+  return found.every((piece) => (increment ? piece.kind !== 'blocks' : piece.kind === 'keys'));
 }
 
 /** Columns of the new row, instead of those of a table that begins. */
 export function adoptedRow({ work, from, number, chunks: pieces }: Adopted, one: PlannedTable) {
   const done = pieces.filter((piece) => piece.status === 'done');
-  const sum = (what: 'rowsRead' | 'rowsWritten' | 'rowsFiltered' | 'rowsQuarantined' | 'bytes') =>
-    done.reduce((total, piece) => total + piece[what], 0);
   return {
     work,
     generation: work.generation,
@@ -183,11 +178,9 @@ export function adoptedRow({ work, from, number, chunks: pieces }: Adopted, one:
     splitDone: from.splitDone,
     chunksTotal: pieces.length,
     chunksDone: done.length,
-    rowsRead: sum('rowsRead'),
-    rowsWritten: sum('rowsWritten'),
-    rowsFiltered: sum('rowsFiltered'),
-    rowsQuarantined: sum('rowsQuarantined'),
-    bytes: sum('bytes'),
+    ...sumOf(done),
+    // The watermark under which its chunks were cut.
+    increment: from.increment,
     notes: [...one.notes, sentence(work, number, done.length, pieces.length)],
   };
 }
@@ -267,7 +260,7 @@ export async function stagingThere(deps: Deps, run: RunRow, row: TableRow): Prom
     .from(chunks)
     .where(and(ofGeneration(row), eq(chunks.status, 'done')));
   await using target = await borrowTarget(deps, run, row.target);
-  const durable = await doneIn(target.it.checkpoints(workOf(row)));
+  const durable = await doneIn(target.it.checkpoints(workOf(deps, row)));
   return done.every(({ chunk }) => durable.has(chunk));
 }
 

@@ -4,6 +4,7 @@ import type { Counts } from '../connectors/contract.ts';
 import { chunks, runTables } from '../db/schema.ts';
 import { ofGeneration } from './chunks.ts';
 import type { MoveArgs } from './contract.ts';
+import { rowCounts } from './counts.ts';
 import type { Deps } from './deps.ts';
 import { moves, recount, type TableRow, theTable } from './state.ts';
 
@@ -14,11 +15,7 @@ export async function checkpoint(deps: Deps, ref: MoveArgs, counts: Counts, lane
     .set({
       status: 'done',
       lane,
-      rowsRead: counts.read,
-      rowsWritten: counts.written,
-      rowsFiltered: counts.filtered,
-      rowsQuarantined: counts.quarantined,
-      bytes: counts.bytes,
+      ...rowCounts(counts),
       rowsMoving: 0,
       endedAt: new Date(),
     })

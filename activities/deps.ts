@@ -13,7 +13,7 @@ export type Deps = {
   readonly installation: string;
   readonly endpoints: Endpoints;
   readonly openers: Openers;
-  readonly config: Pick<Config, 'slots' | 'chunkBytes' | 'spool' | 'duckdbBytes'>;
+  readonly config: Pick<Config, 'slots' | 'chunkBytes' | 'spool' | 'duckdbBytes' | 'timezone'>;
   /** Temporal, for the state of other runs' workflows. */
   readonly client: Client;
   /** Aborted when the worker is told to stop: chunks end at once and are done again elsewhere. */

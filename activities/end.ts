@@ -3,6 +3,7 @@ import { and, eq, inArray, sql } from 'drizzle-orm';
 import { leases, type RunStatus, runs, runTables } from '../db/schema.ts';
 import { GodwitError } from '../errors.ts';
 import type { EndArgs, Ended, RunRef } from './contract.ts';
+import { unbalancedSql } from './counts.ts';
 import type { Deps } from './deps.ts';
 import { ours, storedFailure } from './failures.ts';
 import { borrowTarget, knownCode, loadRun, note, openStatuses, type RunRow, type TableRow, workOf } from './state.ts';
@@ -39,7 +40,7 @@ export async function discardRun(deps: Deps, ref: RunRef): Promise<void> {
 async function discardTable(deps: Deps, run: RunRow, row: TableRow): Promise<void> {
   if (row.work) {
     await using target = await borrowTarget(deps, run, row.target);
-    await target.it.discard(workOf(row));
+    await target.it.discard(workOf(deps, row));
   }
   await cancelRow(deps, row);
 }
@@ -71,7 +72,7 @@ export async function end(deps: Deps, args: EndArgs): Promise<Ended> {
       tables: sql<number>`count(*)::int`,
       codes: sql<string[]>`coalesce(array_agg(DISTINCT failure->>'code') FILTER (WHERE status = 'failed'), '{}')`,
       first: sql<string | null>`min(failure->>'message') FILTER (WHERE status = 'failed')`,
-      unbalanced: sql<number>`(count(*) FILTER (WHERE status = 'succeeded' AND rows_read <> rows_written + rows_filtered + rows_quarantined))::int`,
+      unbalanced: sql<number>`(count(*) FILTER (WHERE status = 'succeeded' AND ${unbalancedSql}))::int`,
     })
     .from(runTables)
     .where(eq(runTables.runId, args.runId))

@@ -35,6 +35,8 @@ export async function hold(deps: Deps, ref: RunRef, signal: AbortSignal): Promis
       token: snapshot.consistency === 'snapshot' ? snapshot.token : '',
       position: snapshot.position,
       takenAt: new Date(snapshot.takenAt),
+      clock: snapshot.takenAt,
+      pending: snapshot.pending ?? null,
     });
     // Instants differ from here on: the run says so.
     if (next > 1) await tx.update(runs).set({ consistency: 'chunk' }).where(eq(runs.id, ref.runId));

@@ -10,6 +10,7 @@ import type { Deps } from './deps.ts';
 import { ours } from './failures.ts';
 import { moveChunk } from './move.ts';
 import { patiently } from './patiently.ts';
+import { piecesOf } from './pieces.ts';
 import { isUnfit } from './replan.ts';
 import { beginFresh, type Fresh, ledgerOf } from './small.ts';
 import { declareLost, settleSnapshot, startAgain } from './snapshot-loss.ts';
@@ -193,8 +194,7 @@ async function moveSmall(deps: Deps, run: RunRow, given: GenerationRef, signal: 
     if (!table.row.splitDone) {
       const size = { bytes: deps.config.chunkBytes, rows: rowsOf(deps.config.chunkBytes, table.row) };
       const found: Chunk[] = [];
-      const options = { size, snapshot: under, where: table.options.where, signal };
-      for await (const chunk of table.source.split(table.work.source, options)) found.push(chunk);
+      for await (const chunk of piecesOf(table, { size, snapshot: under, signal })) found.push(chunk);
       await deps.db
         .delete(chunks)
         .where(

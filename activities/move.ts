@@ -5,6 +5,7 @@ import { GodwitError } from '../errors.ts';
 import { reach } from '../faults.ts';
 import { checkpoint, progressOf, startChunk } from './checkpoint.ts';
 import { chunkOf, ofGeneration } from './chunks.ts';
+import { type LeftOut, within } from './compare.ts';
 import type { MoveArgs, MoveResult } from './contract.ts';
 import type { Deps } from './deps.ts';
 import { ours } from './failures.ts';
@@ -13,6 +14,7 @@ import { quarantiner } from './quarantine.ts';
 import { arrived, readChunk, type Way } from './read.ts';
 import { settleSnapshot, startAgainFailure } from './snapshot-loss.ts';
 import { isOpen, loadRun, loadTable, note, type OpenTable, refuseStale, withTable } from './state.ts';
+import { sweepChunk } from './sweep.ts';
 import { duckdbOf, transform } from './transform.ts';
 import { writeChunk } from './write.ts';
 
@@ -60,6 +62,11 @@ export async function moveChunk(deps: Deps, table: OpenTable, chunk: Chunk, movi
       if (!unrecorded) await checkpoint(deps, args, claim.done, way.lane);
       return claim.done;
     }
+    if (claim.chunk.kind === 'sweep') {
+      const counts = await sweepChunk(deps, table, claim, moving);
+      if (!unrecorded) await checkpoint(deps, args, counts, way.lane);
+      return counts;
+    }
     try {
       const counts = await through(deps, table, claim, { ...moving, way });
       if (!unrecorded) await checkpoint(deps, args, counts, way.lane);
@@ -100,7 +107,12 @@ async function through(
   const progress = progressOf(deps, args, table.row, claim.chunk.rows);
   const bad = quarantiner(deps, table, args);
   if (way.lane === 'rows') await bad.forget();
-  const read = (): AsyncIterable<Batch> => arrived(readChunk(table, claim.chunk, { way, snapshot, signal }));
+  const leftOut: LeftOut = { rows: 0 };
+  const { increment } = table.work;
+  const read = (): AsyncIterable<Batch> => {
+    const batches = arrived(readChunk(table, claim.chunk, { way, snapshot, signal }));
+    return increment?.compare === 'worker' ? within(batches, table.work, increment, leftOut) : batches;
+  };
   const batches = transform(table, read, {
     way,
     signal,
@@ -109,7 +121,8 @@ async function through(
     progress: (bytes) => progress.moved(0, bytes),
   });
   try {
-    return await writeChunk(table, claim, batches, { way, signal, progress, quarantine: bad.take });
+    const counts = await writeChunk(table, claim, batches, { way, signal, progress, quarantine: bad.take });
+    return { ...counts, read: counts.read + leftOut.rows, filtered: counts.filtered + leftOut.rows };
   } finally {
     progress.stop();
   }

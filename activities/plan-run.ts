@@ -1,12 +1,13 @@
 import { activityInfo, sleep } from '@temporalio/activity';
 import { and, asc, eq, gte, inArray, sql } from 'drizzle-orm';
 import type { Target } from '../connectors/contract.ts';
-import { runs, runTables, type TableStatus } from '../db/schema.ts';
+import { type RunBounds, runs, runTables, type TableStatus } from '../db/schema.ts';
 import type { TargetUse } from '../mapping/document.ts';
 import { type Adopted, adoptable, adoptedRow, ownWork, storeAdopted, takenByLater } from './adopt.ts';
 import type { RunRef, Unit, Units } from './contract.ts';
 import type { Deps } from './deps.ts';
 import { ours } from './failures.ts';
+import { type Asked, isIncremental, type Moment } from './plan/increment.ts';
 import { type PlanInput, type PlannedTable, planRun } from './plan/index.ts';
 import {
   borrowSource,
@@ -18,7 +19,13 @@ import {
   note,
   optionsOf,
   type RunRow,
+  refOf,
+  type SnapshotRow,
+  sealIncrement,
   stillOpen,
+  type TableRow,
+  withoutValues,
+  workOf,
 } from './state.ts';
 
 /**
@@ -35,13 +42,15 @@ export async function plan(deps: Deps, ref: RunRef, signal: AbortSignal): Promis
   const snapshot = waitForSnapshot(deps, ref, signal);
   let mixed = false;
   if (known.length === 0) {
-    const [planned] = await Promise.all([decide(deps, run), snapshot]);
-    const adopted = await adoptable(deps, run, planned, (again) => decide(deps, run, again));
+    // What increments read is what the snapshot shows; a plan of whole tables need not wait for it.
+    if (run.doc.tables.some((entry) => isIncremental(entry.mode))) await snapshot;
+    const [planned] = await Promise.all([decide(deps, run, signal), snapshot]);
+    const adopted = await adoptable(deps, run, planned, (again) => decide(deps, run, signal, again));
     await store(deps, run, planned, adopted);
     mixed = adopted.size > 0;
   } else {
     await snapshot;
-    await goOn(deps, run, known);
+    await goOn(deps, run, known, signal);
   }
   const consistency = !mixed && (await newestSnapshot(deps.db, ref.runId))?.token ? 'snapshot' : 'chunk';
   await deps.db
@@ -62,7 +71,12 @@ async function waitForSnapshot(deps: Deps, { runId }: RunRef, signal: AbortSigna
 /** A target that does not answer is waited for about a minute; then its tables fail, and the others go on. */
 const patientAttempts = 8;
 
-export async function decide(deps: Deps, run: RunRow, again?: PlanInput['again']): Promise<PlannedTable[]> {
+export async function decide(
+  deps: Deps,
+  run: RunRow,
+  signal: AbortSignal,
+  again?: PlanInput['again'],
+): Promise<PlannedTable[]> {
   const impatient = activityInfo().attempt >= patientAttempts;
   await using source = await borrowSource(deps, run);
   await using stack = new AsyncDisposableStack();
@@ -90,11 +104,29 @@ export async function decide(deps: Deps, run: RunRow, again?: PlanInput['again']
     snapshotDate: (run.snapshotDate ?? new Date()).toISOString(),
     chunkBytes: deps.config.chunkBytes,
     impatient,
+    timezone: run.doc.timezone ?? deps.config.timezone,
+    moment: momentOf(await newestSnapshot(deps.db, run.id)),
+    ...(run.request ? { asked: askedOf(deps, run) } : {}),
+    ...(run.scheduleKey ? { schedule: run.scheduleKey } : {}),
+    signal,
     ...(again ? { again } : {}),
   });
 }
 
-const rowOf = (run: RunRow, one: PlannedTable) => ({
+/** What this run was asked for; the ends of a backfill are sealed. */
+const askedOf = (deps: Deps, { request, requestBounds }: RunRow): Asked => ({
+  ...request,
+  ...(requestBounds ? { bounds: deps.sealer.openJson(requestBounds, boundsPurpose) as RunBounds } : {}),
+});
+export const boundsPurpose = 'run bounds';
+
+const momentOf = (row: SnapshotRow | undefined): Moment => ({
+  snapshot: refOf(row),
+  ...(row?.clock ? { clock: row.clock } : {}),
+  ...(row?.pending ? { pending: row.pending } : {}),
+});
+
+const rowOf = (deps: Deps, run: RunRow, one: PlannedTable) => ({
   runId: run.id,
   ordinal: one.ordinal,
   target: one.target,
@@ -102,7 +134,7 @@ const rowOf = (run: RunRow, one: PlannedTable) => ({
   targetName: one.targetName,
   mode: one.mode,
   lane: one.lane,
-  work: one.work ?? null,
+  work: one.work ? withoutValues(one.work) : null,
   options: {
     why: one.why,
     chunks: one.chunks,
@@ -111,7 +143,11 @@ const rowOf = (run: RunRow, one: PlannedTable) => ({
     ...(one.timeDelay > 0 ? { timeDelay: one.timeDelay } : {}),
     maxQuarantined: one.maxQuarantined,
     where: one.where,
+    ...(one.step ? { step: one.step } : {}),
+    ...(one.maxDeleted ? { maxDeleted: one.maxDeleted } : {}),
   },
+  step: one.step ?? null,
+  increment: one.work ? sealIncrement(deps, one.work) : null,
   component: one.component,
   // Without work and without failure there is no target: checked and planned is all that was asked.
   status: (one.failure ? 'failed' : one.work ? 'queued' : 'succeeded') as TableStatus,
@@ -131,7 +167,7 @@ async function store(
   await deps.db.transaction(async (tx) => {
     for (let from = 0; from < planned.length; from += 500) {
       const rows = planned.slice(from, from + 500).map((one) => {
-        const row = rowOf(run, one);
+        const row = rowOf(deps, run, one);
         const old = adopted.get(one.ordinal);
         if (!old) return row;
         // One chunk or many: as it was begun.
@@ -174,7 +210,7 @@ const movingCodes = new Set([
   'RUN_FAILED',
 ]);
 
-async function goOn(deps: Deps, run: RunRow, known: readonly (typeof runTables.$inferSelect)[]): Promise<void> {
+async function goOn(deps: Deps, run: RunRow, known: readonly TableRow[], signal: AbortSignal): Promise<void> {
   const { db } = deps;
   const mine = (ordinals: number[]) => and(eq(runTables.runId, run.id), inArray(runTables.ordinal, ordinals));
   const anew = known.filter(
@@ -211,13 +247,13 @@ async function goOn(deps: Deps, run: RunRow, known: readonly (typeof runTables.$
       .where(mine(emptyNow.map((row) => row.ordinal)));
   }
   if (anew.length === 0) return;
-  const planned = await decide(deps, run);
+  const planned = await decide(deps, run, signal);
   const most = Math.max(0, ...known.map((row) => row.component));
   for (const row of anew) {
     const one = planned.find((other) => other.target === row.target && other.sourceName === row.sourceName);
     if (!one) continue;
     if (row.work) await discardOld(deps, run, row);
-    const { ordinal: _ordinal, runId: _run, ...decided } = rowOf(run, one);
+    const { ordinal: _ordinal, runId: _run, ...decided } = rowOf(deps, run, one);
     await db
       .update(runTables)
       .set({ ...fresh, ...emptied, ...decided, component: most + one.component, generation: row.generation + 1 })
@@ -225,10 +261,10 @@ async function goOn(deps: Deps, run: RunRow, known: readonly (typeof runTables.$
   }
 }
 
-async function discardOld(deps: Deps, run: RunRow, row: typeof runTables.$inferSelect): Promise<void> {
+async function discardOld(deps: Deps, run: RunRow, row: TableRow): Promise<void> {
   if (!row.work) return;
   await using target = await borrowTarget(deps, run, row.target);
-  await target.it.discard({ ...row.work, generation: row.generation });
+  await target.it.discard(workOf(deps, row));
 }
 
 const groupBytes = 64 * 1024 * 1024;

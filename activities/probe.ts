@@ -127,12 +127,15 @@ async function planOnly(deps: Deps, request: Extract<ProbeRequest, { kind: 'plan
     jobUid,
     run: crypto.randomUUID(),
     snapshotDate: new Date().toISOString(),
+    timezone: document.timezone ?? deps.config.timezone,
+    signal: new AbortController().signal,
     chunkBytes: deps.config.chunkBytes,
     impatient: true,
   });
   return {
     job: document.name,
     source: document.source,
+    // No moment was read, so nothing in it holds a key value.
     tables: planned.map(({ work, ...table }) => ({
       ...table,
       ...(work

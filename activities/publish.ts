@@ -1,10 +1,11 @@
 import { activityInfo } from '@temporalio/activity';
 import { ApplicationFailure } from '@temporalio/common';
 import { and, asc, eq, sql } from 'drizzle-orm';
-import type { Published } from '../connectors/contract.ts';
+import type { Published, Target, Work } from '../connectors/contract.ts';
 import { runTables } from '../db/schema.ts';
 import { GodwitError } from '../errors.ts';
 import type { RunRef } from './contract.ts';
+import { balances, booksText } from './counts.ts';
 import type { Deps } from './deps.ts';
 import { ours } from './failures.ts';
 import {
@@ -15,6 +16,7 @@ import {
   markFailed,
   moves,
   note,
+  planOf,
   type RunRow,
   stillOpen,
   type TableRow,
@@ -115,11 +117,13 @@ async function publishComponent(
   const missing = members.filter((row) => row.work && row.status !== 'succeeded' && !rows.includes(row));
   try {
     await using target = await borrowTarget(deps, run, first.target);
+    const works = rows.map((row) => ending(workOf(deps, row)));
     const published = await target.it.publish(
-      rows.map(workOf),
-      missing.map((row) => workOf(row).name),
+      works,
+      missing.map((row) => planOf(row).name),
     );
-    return { ...published, rows };
+    const tidied = await tidy(target.it, works, signal);
+    return { ...published, notes: [...published.notes, ...tidied], rows };
   } catch (thrown) {
     if (signal.aborted) throw thrown;
     const error = ours(thrown);
@@ -130,6 +134,24 @@ async function publishComponent(
     for (const [i, row] of rows.entries()) await fail(row, ends[i] ?? end);
     return undefined;
   }
+}
+
+/** The end of a run that an incremental mode remembers. */
+const ending = (work: Work): Work =>
+  work.state ? { ...work, state: { ...work.state, succeededAt: new Date().toISOString() } } : work;
+
+/** What is published stays so: a target that cannot put its parts in order now does it after a later run. */
+async function tidy(target: Target, works: readonly Work[], signal: AbortSignal): Promise<string[]> {
+  const notes: string[] = [];
+  for (const work of works.filter((one) => one.increment)) {
+    try {
+      notes.push(...((await target.tidy?.(work, signal)) ?? []));
+    } catch (error) {
+      if (signal.aborted) throw error;
+      notes.push(`${work.source.name.name}: not put in order: ${ours(error).message}`);
+    }
+  }
+  return notes;
 }
 
 /** What was published, several components at once; publishing again after a lost answer changes nothing. */
@@ -184,11 +206,11 @@ async function forgetNotes(deps: Deps, run: RunRow, done: readonly Publishing[])
 
 /** Promise 3: what was read is written, filtered or set aside; and all chunks are there. */
 function unbalanced(row: TableRow): GodwitError | undefined {
-  const balanced = row.rowsRead === row.rowsWritten + row.rowsFiltered + row.rowsQuarantined;
+  const balanced = balances(row);
   if (balanced && row.chunksDone === row.chunksTotal) return undefined;
   const message = balanced
     ? `${row.sourceName}: ${row.chunksDone} of ${row.chunksTotal} chunks are done.`
-    : `${row.sourceName}: ${row.rowsRead} read, ${row.rowsWritten} written, ${row.rowsFiltered} filtered, ${row.rowsQuarantined} set aside.`;
+    : `${row.sourceName}: ${booksText(row)}.`;
   return new GodwitError('BOOKS_UNBALANCED', message, { table: row.sourceName, target: row.target });
 }
 

@@ -15,10 +15,12 @@ export function readChunk(
   how: { readonly way: Way; readonly snapshot: SnapshotRef; readonly signal: AbortSignal },
 ): AsyncIterable<Batch> {
   const { way, snapshot, signal } = how;
+  const range = work.increment?.compare === 'worker' ? undefined : work.increment?.range;
   const framed = way.lane === 'direct' && target.takesFrames === true && source.system === target.system;
   const batches = source.read(work.source, chunk, {
     columns: work.columns.map(readColumn),
     ...(options.where.length > 0 ? { where: options.where } : {}),
+    ...(range ? { range } : {}),
     snapshot,
     format: way.readFormat,
     framed,

@@ -5,7 +5,7 @@ import { runTables, type TableOptions } from '../db/schema.ts';
 import { GodwitError } from '../errors.ts';
 import type { Deps } from './deps.ts';
 import { decide } from './plan-run.ts';
-import { knownCode, loadRun, optionsOf, type TableRow, theTable } from './state.ts';
+import { knownCode, loadRun, optionsOf, sealIncrement, type TableRow, theTable, withoutValues } from './state.ts';
 
 /** Descriptions of one table in one run. Only a source whose documents change their fields all the while needs so many. */
 const most = 8;
@@ -35,10 +35,11 @@ export async function replanned(
   deps: Deps,
   row: TableRow,
   epoch: number,
-): Promise<Pick<TableRow, 'work' | 'options' | 'lane' | 'notes' | 'estimatedRows' | 'estimatedBytes'>> {
+  signal: AbortSignal,
+): Promise<Pick<TableRow, 'work' | 'increment' | 'options' | 'lane' | 'notes' | 'estimatedRows' | 'estimatedBytes'>> {
   const run = await loadRun(deps.db, { runId: row.runId, epoch });
   const { sourceName, target } = row;
-  const [one] = await decide(deps, run, { sourceName, target });
+  const [one] = await decide(deps, run, signal, { sourceName, target });
   if (one?.failure) throw knownCode(one.failure.code, one.failure.message);
   const before = optionsOf(row);
   const times = (before.describedAgain ?? 0) + 1;
@@ -62,7 +63,8 @@ export async function replanned(
     describedAgain: times,
   };
   return {
-    work: one.work,
+    work: withoutValues(one.work),
+    increment: sealIncrement(deps, one.work),
     options,
     lane: one.lane,
     notes: [...one.notes, 'described by all of its documents, after one did not fit what a sample had shown'],

@@ -3,7 +3,9 @@ import type { Chunk, Counts, SnapshotRef } from '../connectors/contract.ts';
 import { chunks, runTables } from '../db/schema.ts';
 import { chunkRow } from './chunks.ts';
 import type { RunRef } from './contract.ts';
+import { countsRecord, setCounts, sumCounts, wholeCounts } from './counts.ts';
 import type { Deps } from './deps.ts';
+import { piecesOf } from './pieces.ts';
 import {
   borrowSource,
   moves,
@@ -39,8 +41,8 @@ export async function beginFresh(
   const found = new Map<number, Fresh>();
   for (const row of fresh) {
     const size = { bytes: deps.config.chunkBytes, rows: rowsOf(deps.config.chunkBytes, row) };
-    const pieces = source.it.split(workOf(row).source, { size, snapshot, where: optionsOf(row).where, signal });
-    found.set(row.ordinal, { row, chunks: await Array.fromAsync(pieces) });
+    const cut = { source: source.it, work: workOf(deps, row), options: optionsOf(row) };
+    found.set(row.ordinal, { row, chunks: await Array.fromAsync(piecesOf(cut, { size, snapshot, signal })) });
   }
   const tables = await deps.db.transaction(async (tx) => {
     const begun = await tx
@@ -98,22 +100,19 @@ export function ledgerOf(deps: Deps, { runId }: RunRef) {
 
   const write = async (chunksDone: readonly Done[], tables: typeof staged) => {
     if (tables.length === 0) return;
-    const rows = JSON.stringify(chunksDone.map(({ counts, ...at }) => ({ ...at, ...counts })));
+    const rows = JSON.stringify(chunksDone.map(({ counts, ...at }) => ({ ...at, ...wholeCounts(counts) })));
     const whole = JSON.stringify(tables);
     await deps.db.transaction(async (tx) => {
       await tx.execute(sql`
-        UPDATE ${chunks} c SET status = 'done', rows_read = x.read, rows_written = x.written, rows_filtered = x.filtered,
-          rows_quarantined = x.quarantined, bytes = x.bytes, rows_moving = 0, ended_at = now()
-        FROM jsonb_to_recordset(${rows}::jsonb) AS x(ordinal int, generation int, chunk int, read bigint, written bigint, filtered bigint, quarantined bigint, bytes bigint)
+        UPDATE ${chunks} c SET status = 'done', ${setCounts('x')}, rows_moving = 0, ended_at = now()
+        FROM jsonb_to_recordset(${rows}::jsonb) AS x(ordinal int, generation int, chunk int, ${countsRecord})
         WHERE c.run_id = ${runId} AND c.ordinal = x.ordinal AND c.generation = x.generation AND c.chunk = x.chunk`);
       await tx.execute(sql`
-        UPDATE ${runTables} t SET chunks_total = s.total, chunks_done = s.done, rows_read = s.read, rows_written = s.written,
-          rows_filtered = s.filtered, rows_quarantined = s.quarantined, bytes = s.bytes, rows_moving = 0, failure = NULL,
+        UPDATE ${runTables} t SET chunks_total = s.total, chunks_done = s.done, ${setCounts('s')}, rows_moving = 0, failure = NULL,
           status = 'staged', split_done = true, updated_at = now()
         FROM (
           SELECT x.ordinal, x.generation, count(c.chunk) AS total, count(c.chunk) FILTER (WHERE c.status = 'done') AS done,
-            coalesce(sum(c.rows_read), 0) AS read, coalesce(sum(c.rows_written), 0) AS written, coalesce(sum(c.rows_filtered), 0) AS filtered,
-            coalesce(sum(c.rows_quarantined), 0) AS quarantined, coalesce(sum(c.bytes), 0) AS bytes
+            ${sumCounts('c.')}
           FROM jsonb_to_recordset(${whole}::jsonb) AS x(ordinal int, generation int)
           LEFT JOIN ${chunks} c ON c.run_id = ${runId} AND c.ordinal = x.ordinal AND c.generation = x.generation
           GROUP BY x.ordinal, x.generation

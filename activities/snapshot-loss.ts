@@ -1,7 +1,7 @@
 import { sleep } from '@temporalio/activity';
 import { ApplicationFailure } from '@temporalio/common';
 import { and, eq, isNull, sql } from 'drizzle-orm';
-import type { SnapshotRef } from '../connectors/contract.ts';
+import type { Chunk, SnapshotRef } from '../connectors/contract.ts';
 import { chunks, runTables, snapshots } from '../db/schema.ts';
 import { GodwitError } from '../errors.ts';
 import { ownWork } from './adopt.ts';
@@ -36,7 +36,9 @@ export async function settleSnapshot(deps: Deps, row: TableRow): Promise<Snapsho
       .where(theTable(row));
     return refOf(newest);
   }
-  if (kinds.some(({ kind }) => kind !== 'keys')) return 'restart';
+  // An increment compares what is there: only block ranges mean nothing at another moment.
+  const needs = (kind: Chunk['kind']) => (row.step === 'increment' || row.step === 'backfill' ? kind === 'blocks' : kind !== 'keys');
+  if (kinds.some(({ kind }) => needs(kind))) return 'restart';
   const told = `${row.sourceName}: its snapshot was lost; the other chunks are read each at its own moment.`;
   const changed = await db
     .update(runTables)
@@ -90,7 +92,7 @@ export async function startAgain(
       table: before.sourceName,
     });
   const generation = ref.generation + 1;
-  const anew = isUnfit(before) ? await replanned(deps, before, ref.epoch) : undefined;
+  const anew = isUnfit(before) ? await replanned(deps, before, ref.epoch, signal) : undefined;
   await deps.db
     .update(runTables)
     .set({

@@ -6,6 +6,7 @@ import { chunks, jobs, runs, runTables, snapshots, type TableOptions, type Table
 import { codes, GodwitError } from '../errors.ts';
 import type { JobDocument } from '../mapping/document.ts';
 import type { GenerationRef, RunRef, TableRef } from './contract.ts';
+import { noRows, setCounts, sumCounts } from './counts.ts';
 import type { Deps } from './deps.ts';
 import type { Borrowed } from './endpoints.ts';
 import { storedFailure, unforeseenAttempts } from './failures.ts';
@@ -66,10 +67,24 @@ export type OpenTable = {
   readonly target: Target;
 };
 
-export const workOf = (row: TableRow): Work => {
+/** The plan of the table as it is stored. */
+export const planOf = (row: TableRow): Work => {
   if (!row.work) throw new GodwitError('INTERNAL', 'The table has no plan.', { run: row.runId, table: row.sourceName });
   return { ...row.work, generation: row.generation };
 };
+
+/** As it is stored: without what may hold key values. */
+export const withoutValues = ({ increment: _increment, state: _state, ...work }: Work): Work => work;
+
+const purpose = 'increment';
+export type Sealed = Pick<Work, 'increment' | 'state'>;
+export const sealIncrement = (deps: Deps, { increment, state }: Sealed): Buffer | null =>
+  increment || state ? deps.sealer.sealJson({ increment, state }, purpose) : null;
+export const openIncrement = (deps: Deps, row: Pick<TableRow, 'increment'>): Sealed =>
+  row.increment ? (deps.sealer.openJson(row.increment, purpose) as Sealed) : {};
+
+/** All that the connectors must know. */
+export const workOf = (deps: Deps, row: TableRow): Work => ({ ...planOf(row), ...openIncrement(deps, row) });
 
 export const optionsOf = (row: TableRow): TableOptions =>
   row.options ?? { why: '', chunks: 'one', batchSize: 10_000, maxQuarantined: 0, where: [] };
@@ -91,7 +106,7 @@ export async function withTable<R>(
   await using source = await borrowSource(deps, run);
   await using target = await borrowTarget(deps, run, row.target);
   try {
-    return await work({ run, row, work: workOf(row), options: optionsOf(row), source: source.it, target: target.it });
+    return await work({ run, row, work: workOf(deps, row), options: optionsOf(row), source: source.it, target: target.it });
   } catch (error) {
     if (error instanceof GodwitError && error.code === 'CONNECTION_FAILED') {
       deps.endpoints.distrust(source.it);
@@ -138,17 +153,12 @@ export async function recount(db: Executor, ref: GenerationRef): Promise<void> {
   const { runId, ordinal, generation } = ref;
   await db.execute(sql`
     UPDATE ${runTables} t SET
-      chunks_total = c.total, chunks_done = c.done, rows_read = c.read, rows_written = c.written,
-      rows_filtered = c.filtered, rows_quarantined = c.quarantined, bytes = c.bytes, rows_moving = c.moving,
+      chunks_total = c.total, chunks_done = c.done, ${setCounts('c')}, rows_moving = c.moving,
       failure = CASE WHEN status IN ('running', 'waiting') AND NOT ${complete} THEN NULL ELSE failure END,
       status = CASE WHEN status = 'waiting' AND NOT ${complete} THEN 'running' ELSE status END, updated_at = now()
     FROM (
       SELECT count(*) AS total, count(*) FILTER (WHERE status = 'done') AS done,
-        coalesce(sum(rows_read) FILTER (WHERE status = 'done'), 0) AS read,
-        coalesce(sum(rows_written) FILTER (WHERE status = 'done'), 0) AS written,
-        coalesce(sum(rows_filtered) FILTER (WHERE status = 'done'), 0) AS filtered,
-        coalesce(sum(rows_quarantined) FILTER (WHERE status = 'done'), 0) AS quarantined,
-        coalesce(sum(bytes) FILTER (WHERE status = 'done'), 0) AS bytes,
+        ${sumCounts()},
         coalesce(sum(rows_moving) FILTER (WHERE status = 'moving'), 0) AS moving
       FROM ${chunks} WHERE run_id = ${runId} AND ordinal = ${ordinal} AND generation = ${generation}
     ) c
@@ -275,10 +285,6 @@ export const noChunks = {
   splitDone: false,
   chunksTotal: 0,
   chunksDone: 0,
-  rowsRead: 0,
-  rowsWritten: 0,
-  rowsFiltered: 0,
-  rowsQuarantined: 0,
-  bytes: 0,
+  ...noRows,
   rowsMoving: 0,
 } as const;

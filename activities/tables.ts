@@ -8,6 +8,7 @@ import { carryOf, lastChunk, storeChunks } from './chunks.ts';
 import type { GenerationRef, RunRef, SplitArgs, SplitResult, TableRef, Unit } from './contract.ts';
 import type { Deps } from './deps.ts';
 import { patiently } from './patiently.ts';
+import { piecesOf } from './pieces.ts';
 import { labelOf } from './plan-run.ts';
 import { settleSnapshot, startAgain, startAgainFailure } from './snapshot-loss.ts';
 import {
@@ -81,16 +82,10 @@ export async function split(deps: Deps, args: SplitArgs, signal: AbortSignal): P
     const after = await lastChunk(deps, args);
     const found: Chunk[] = [];
     let done = true;
-    const look = async ({ source, work, options }: OpenTable) => {
+    const look = async (table: OpenTable) => {
       const bytes = deps.config.chunkBytes;
       const size = { bytes, rows: rowsOf(bytes, row) };
-      const pieces = source.split(work.source, {
-        size,
-        snapshot,
-        signal,
-        where: options.where,
-        ...(after ? { after } : {}),
-      });
+      const pieces = piecesOf(table, { size, snapshot, signal, ...(after ? { after } : {}) });
       for await (const chunk of pieces) {
         if (found.length === args.count) {
           done = false;
@@ -185,7 +180,7 @@ export async function skipTable(deps: Deps, ref: TableRef & { actor: string }): 
   }
   if (!row.work) return;
   await using target = await borrowTarget(deps, run, row.target);
-  await target.it.discard(workOf(row));
+  await target.it.discard(workOf(deps, row));
 }
 
 export async function requeueTable(deps: Deps, ref: TableRef & { actor: string }): Promise<Unit> {

@@ -1,6 +1,7 @@
 import type { Batch, Chunk, Claim, Counts } from '../connectors/contract.ts';
 import { GodwitError } from '../errors.ts';
 import type { Progress } from './checkpoint.ts';
+import { balances, booksText, rowCounts } from './counts.ts';
 import type { Way } from './read.ts';
 import type { OpenTable } from './state.ts';
 
@@ -28,8 +29,8 @@ export async function writeChunk(
 
 /** Promise 3, per chunk. */
 export function balanced(counts: Counts, chunk: Chunk, table: string): void {
-  if (counts.read === counts.written + counts.filtered + counts.quarantined) return;
-  const { read, written, filtered, quarantined } = counts;
-  const message = `${table}, chunk ${chunk.id}: ${read} read, but ${written} written, ${filtered} filtered, ${quarantined} set aside.`;
+  const rows = rowCounts(counts);
+  if (balances(rows)) return;
+  const message = `${table}, chunk ${chunk.id}: ${booksText(rows)}.`;
   throw new GodwitError('BOOKS_UNBALANCED', message, { table, chunk: chunk.id });
 }

@@ -21,7 +21,8 @@ export type SystemName = 'postgres' | 'mysql' | 'mongodb' | 'files';
  */
 export type Format = 'pg-binary' | 'pg-text' | 'bson' | 'csv' | 'ndjson' | 'parquet' | 'rows';
 export type Lane = 'direct' | 'columnar' | 'rows';
-export type Mode = 'replace' | 'dumping';
+/** The incremental modes (logging, syncing, mirroring) begin with a full load, as replace does; later runs move what is new. */
+export type Mode = 'replace' | 'dumping' | 'logging' | 'syncing' | 'mirroring';
 
 export type TableName = { readonly schema: string; readonly name: string };
 export const tableText = (name: TableName): string => (name.schema ? `${name.schema}.${name.name}` : name.name);
@@ -95,8 +96,9 @@ export type Table = {
 export type Chunk = {
   /** From 1, in the order found. */
   readonly id: number;
-  /** `all`: the whole table. `blocks` needs the run's snapshot: when that is lost the table starts again. */
-  readonly kind: 'all' | 'keys' | 'blocks';
+  /** `all`: the whole table. `blocks` needs the run's snapshot: when that is lost the table starts again. `range`: of the bookmark. */
+  /** `sweep`: no rows move; what vanished from this `KeyRange` (the bounds) at the source is deleted at the target (mirroring). */
+  readonly kind: 'all' | 'keys' | 'blocks' | 'range' | 'sweep';
   readonly bounds: unknown;
   /** Estimated rows. */
   readonly rows: number;
@@ -132,7 +134,99 @@ export type Predicate = {
 export type Selection = {
   readonly columns: readonly ReadColumn[];
   readonly where?: readonly Predicate[];
+  /** Of an incremental read: only these rows. */
+  readonly range?: Range;
 };
+
+// ── Incremental reading ─────────────────────────────────────────────────────────────────────────────────────────────
+
+/**
+ * By what the incremental modes find new rows. `bookmark`: a column that is set to now whenever a row changes. `key`: the
+ * primary key, which only grows. `form` is how the column shows an instant: `native`, a type of the system (of a key: any); an
+ * epoch in a number of the named unit; `text`, in any standard spelling, which only the worker can compare
+ * (`improper_bookmarks`).
+ */
+export type Follow = {
+  readonly by: 'bookmark' | 'key';
+  readonly column: string;
+  readonly form: 'native' | 'seconds' | 'milliseconds' | 'microseconds' | 'nanoseconds' | 'text';
+};
+
+/**
+ * Rows whose `column` is between `from` and `upto`, both inclusive, absent = open; with `nulls` also those where it is
+ * NULL. Values are the canonical form of the column's type as text (`types.ts`: `2024-02-29T12:00:00.5Z`, digits, the
+ * text itself), whatever the form of the bookmark: an epoch is its number. Texts compare by their bytes. They may be key values:
+ * never logged, stored sealed.
+ */
+export type Range = {
+  readonly column: string;
+  readonly from?: string;
+  readonly upto?: string;
+  readonly nulls?: boolean;
+};
+
+/**
+ * How far a table of the source is, taken once per run, before its first row is read, at the moment of the run's snapshot or
+ * earlier. Plain JSON.
+ */
+export type Watermark = {
+  /** The greatest value of the column; absent when no row has one. */
+  readonly upto?: string;
+  /** Of keys: the one that lies `recheck` keys below `upto`; absent when there are not so many. */
+  readonly floor?: string;
+  /** The source's clock, ISO 8601 in UTC with microseconds. */
+  readonly clock: string;
+  /**
+   * Of bookmarks: when the oldest transaction began that is open and may still write one, as far as the login may know.
+   * ISO 8601 in UTC.
+   */
+  readonly oldest?: string;
+  /**
+   * What may still commit rows below `upto` (decision 22); opaque, only its source understands it. Of keys: those who have
+   * rows of this very table in hand. Absent: nobody.
+   */
+  readonly open?: unknown;
+  /** Who is active now, for `ended`; opaque. */
+  readonly active?: unknown;
+};
+
+/**
+ * What the target remembers of an incremental table between runs, written in one step with what makes it true. Everything
+ * that was committed at the source below `settled` is here; `pending` is a later watermark below which transactions
+ * could still commit when it was taken.
+ */
+export type TableState = {
+  readonly follow: Follow;
+  readonly settled: Watermark;
+  readonly pending?: Watermark;
+  /** The source's clock when the last complete run began, and Godwit's when it was made visible (ISO). */
+  readonly startedAt: string;
+  readonly succeededAt: string;
+  readonly run: string;
+};
+
+/** What a run of an incremental table moves when it is not a full load. */
+export type Increment = {
+  /** Absent: all rows that the work's `where` lets pass (a backfill by predicate). */
+  readonly range?: Range;
+  /** The source cannot compare the column (form `text`): it gives all rows, and the worker leaves out those outside. */
+  readonly compare?: 'worker';
+  /** Logging: rows that are there already stay as they are. Else they become what the source has. */
+  readonly existing: 'keep' | 'update';
+};
+
+/** Keys between `after` (exclusive) and `upto` (inclusive), absent = open, each the canonical texts of the key's columns. */
+export type KeyRange = { readonly after?: readonly string[]; readonly upto?: readonly string[] };
+
+/**
+ * Keys in ascending order: numbers by value, texts and enums by the bytes of their UTF-8, all others by the order of their
+ * canonical text; several columns one after another. Each is the canonical texts of its columns joined by NUL; times with six
+ * digits of fraction.
+ */
+export type KeyBatch = readonly string[];
+
+/** Of all keys in a range; two of one kind are equal when the keys are. */
+export type KeyDigest = { readonly count: number; readonly hash: string };
 
 /** A point in time to read from. `chunk` = every chunk reads its own moment. */
 export type SnapshotRef =
@@ -144,8 +238,10 @@ export interface Snapshot extends AsyncDisposable {
   readonly token: string;
   /** Where the source was (an LSN …): a change stream can start here. */
   readonly position: string;
-  /** The source's clock. */
+  /** The source's clock, not after the snapshot: ISO 8601 in UTC with microseconds. */
   readonly takenAt: string;
+  /** What may still commit with an older time than the snapshot's (decision 22); becomes `Watermark.open`. Opaque text, no values. */
+  readonly pending?: string;
   readonly consistency: 'snapshot' | 'chunk';
   /** Settles (rejects with SNAPSHOT_LOST) when the snapshot is gone before it was disposed. */
   readonly lost: Promise<never>;
@@ -217,9 +313,44 @@ export interface Source extends AsyncDisposable {
   read(table: Table, chunk: Chunk, want: Read): AsyncIterable<Batch>;
   /** The formats this table's columns can be read in byte-for-byte for a target of the same system and version. */
   exactFormats(table: Table, columns: readonly string[], target: Target): readonly Format[];
+  /**
+   * How far the table is under the snapshot. Absent: this source has no incremental modes. Throws TYPE_REFUSED for a column whose type
+   * has no order that reading could follow.
+   */
+  watermark?(table: Table, follow: Follow, options: WatermarkOptions): Promise<Watermark>;
+  /** Pure: has everything ended that could commit below `earlier` when that was taken? Absent: nothing is known, and time tells. */
+  ended?(earlier: Watermark, now: Watermark): boolean;
+  /** Ranges of the whole table's keys, together without a gap, for chunks of kind `sweep`. `keys` of them come in one order on every system. */
+  keyRanges?(table: Table, key: readonly string[], options: SplitOptions): AsyncIterable<KeyRange>;
+  /**
+   * All keys of the range, complete: it throws when the server said anything but a regular end, or when the table is not
+   * the one described any more (SOURCE_CHANGED). `where` as in `read`.
+   */
+  keys?(table: Table, key: readonly string[], range: KeyRange, want: ReadKeys): AsyncIterable<KeyBatch>;
+  /** A name; a target of the same name computes the same hash of the same keys. */
+  readonly digestKind?: string;
+  digest?(table: Table, key: readonly string[], range: KeyRange, want: ReadKeys): Promise<KeyDigest>;
 }
 
+export type WatermarkOptions = {
+  readonly snapshot: SnapshotRef;
+  /** Of the snapshot, when there is one. */
+  readonly clock?: string;
+  readonly pending?: string;
+  /** Keys to be read again below the greatest; a source raises it to what its sequences hand out in advance. */
+  readonly recheck: number;
+  readonly signal: AbortSignal;
+};
+
+export type ReadKeys = {
+  readonly snapshot: SnapshotRef;
+  readonly where?: readonly Predicate[];
+  readonly signal: AbortSignal;
+};
+
 export type SplitOptions = {
+  /** Of an incremental read: chunks cover these rows at least; a few rows with an index on the column are one chunk. */
+  readonly range?: Range;
   readonly size: ChunkSize;
   readonly snapshot: SnapshotRef;
   readonly after?: Chunk;
@@ -258,7 +389,12 @@ export type PlanColumn = {
   readonly constant?: string;
 };
 
-export type Partition = { readonly column: string; readonly format: 'datetime' | 'int' | 'str' };
+export type Partition = {
+  readonly column: string;
+  readonly format: 'datetime' | 'int' | 'str';
+  /** Monthly partitions of these years, both inclusive, are made at once (PostgreSQL); absent: each when its first row comes. */
+  readonly years?: readonly [number, number];
+};
 
 /**
  * The unit of work: one table going to one target (decision 2), everything a target must know. Plain JSON, frozen in
@@ -283,21 +419,40 @@ export type Work = {
   readonly swap: 'rename' | 'delete-insert';
   /** Columns that changed at the source since the last run, in a table that stays (decision 16). */
   readonly onSchemaChange?: 'add' | 'refuse' | 'ignore';
-  /** The one instant of a dumping run. */
+  /** The one instant of a dumping run, and of what an incremental run writes into files (`godwit_updated_at`). */
   readonly snapshotDate?: string;
+  /**
+   * Of the incremental modes. Absent: a full load into a staging, swapped in as replace does. Present: rows go into the
+   * table that is there, chunk by chunk. Not in the stored plan: it may hold key values (see activities/state.ts).
+   */
+  readonly increment?: Increment;
+  /** What `publish` remembers with the data. Absent: what is remembered stays (a backfill). Not in the stored plan either. */
+  readonly state?: TableState;
   readonly partition?: Partition;
   readonly lane: Lane;
   readonly readFormat: Format;
   readonly writeFormat: Format;
 };
 
+/** read = written + unchanged + filtered + quarantined. */
 export type Counts = {
   readonly read: number;
   readonly written: number;
   readonly filtered: number;
   readonly quarantined: number;
   readonly bytes: number;
+  /** Of an increment: rows that are there with the same values; nothing was written for them. */
+  readonly unchanged?: number;
+  /** Of the written ones: new rows, and rows that were there with other values. */
+  readonly inserted?: number;
+  readonly updated?: number;
+  /** Rows taken away because they vanished at the source (sweep chunks). */
+  readonly deleted?: number;
 };
+
+/** Makes a new table that is swapped in: replace, and the full load of an incremental mode. */
+export const swapsIn = (work: Pick<Work, 'mode' | 'increment'>): boolean =>
+  work.mode !== 'dumping' && work.increment === undefined;
 
 /** What `claim` found and took. A claim outlived by a newer one writes nothing (FENCED). */
 export type Claim = {
@@ -348,6 +503,13 @@ export interface Target extends AsyncDisposable {
   readonly takesFrames?: boolean;
   /** Its tables hold documents: what comes from a source of documents keeps its form (`raw`) unless the mapping says otherwise. */
   readonly documents?: boolean;
+  /** What `Work.partition` may be here. Absent: it is not partitioned. */
+  readonly partitions?: readonly Partition['format'][];
+  /**
+   * Increments are new parts beside the old ones: each row carries when it came (`godwit_updated_at`), and who reads picks the
+   * latest of each key.
+   */
+  readonly appends?: boolean;
   /** In bytes of UTF-8; the planner refuses longer names. */
   readonly nameLimit: number;
   identity(): Promise<string>;
@@ -383,6 +545,23 @@ export interface Target extends AsyncDisposable {
   /** Idempotent: a cancel leaves nothing of this work behind; what was published stays. */
   discard(work: Work): Promise<void>;
   checkpoints(work: Work): AsyncIterable<Checkpoint>;
+  /** Why it cannot keep a table in that mode; undefined when it can. Absent: it has replace and dumping only. */
+  refusesMode?(mode: Mode): string | undefined;
+  /** What it remembers of the table of this job and name; undefined when there was no load, or the table is not that one any more. */
+  state?(work: Work): Promise<TableState | undefined>;
+  /** Remembers a state for a table whose rows another tool has brought. The table is taken over (`existing` is looked at). */
+  remember?(work: Work, state: TableState): Promise<void>;
+  /** The keys of the table people read (`work.name`, `work.key`), as `Source.keys`; read at one moment. */
+  keys?(work: Work, range: KeyRange, signal: AbortSignal): AsyncIterable<KeyBatch>;
+  readonly digestKind?: string;
+  digest?(work: Work, range: KeyRange, signal: AbortSignal): Promise<KeyDigest>;
+  /**
+   * Deletes the rows of these keys, and makes the sweep chunk's checkpoint durable with it, or neither. Throws FENCED as
+   * `write` does. Counts: `deleted`.
+   */
+  deleteKeys?(work: Work, claim: Claim, keys: AsyncIterable<KeyBatch>, signal: AbortSignal): Promise<Counts>;
+  /** After a published increment: what may be put in order (small parts joined), bounded in time. In words for the run's notes. */
+  tidy?(work: Work, signal: AbortSignal): Promise<readonly string[]>;
 }
 
 export type ExistingTable = {

@@ -4,12 +4,12 @@ import type { JobDocument } from '../mapping/document.ts';
 import type { Executor } from './open.ts';
 import { type Page, type PageWish, pageOf, readCursor } from './paging.ts';
 import { prepared } from './prepared.ts';
-import { type Failure, jobDocuments, jobs, type RunStatus, runs, runTables } from './schema.ts';
+import { type Failure, jobDocuments, jobs, type RunRequest, type RunStatus, runs, runTables } from './schema.ts';
 import { activeStatuses, isActive } from './status.ts';
 
 export type Run = typeof runs.$inferSelect;
 /** With the job's name, without the document. */
-export type RunSummary = Omit<Run, 'document'> & { readonly job: string };
+export type RunSummary = Omit<Run, 'document' | 'requestBounds'> & { readonly job: string };
 
 export type RunDraft = {
   readonly jobId: string;
@@ -20,6 +20,9 @@ export type RunDraft = {
   readonly trigger: string;
   readonly actor?: string;
   readonly idempotencyKey?: string;
+  /** What this run does other than its document says; `bounds` sealed. */
+  readonly request?: RunRequest;
+  readonly requestBounds?: Buffer;
   /** Run ids whose workflows are known to be gone: they refuse no start (decision 6). */
   readonly ignore?: readonly string[];
   /** A start by schedule or by hand while another runs is written down as skipped by `begin`: do not refuse here. */
@@ -65,6 +68,8 @@ export async function createRun(
         trigger: draft.trigger,
         actor: draft.actor ?? null,
         idempotencyKey: draft.idempotencyKey ?? null,
+        request: draft.request ?? null,
+        requestBounds: draft.requestBounds ?? null,
       })
       .returning();
     return { run: run as Run, again: false };
@@ -223,6 +228,8 @@ const summaryColumns = {
   actor: runs.actor,
   idempotencyKey: runs.idempotencyKey,
   snapshotDate: runs.snapshotDate,
+  request: runs.request,
+  cutOffAt: runs.cutOffAt,
   consistency: runs.consistency,
   notes: runs.notes,
   createdAt: runs.createdAt,

@@ -18,7 +18,8 @@ import {
   unique,
   uuid,
 } from 'drizzle-orm/pg-core';
-import type { Check, DocumentShape, Predicate, Published, TableSummary, Work } from '../connectors/contract.ts';
+import type { Check, Chunk, DocumentShape, Predicate, Published, TableSummary, Work } from '../connectors/contract.ts';
+import type { ScheduleOptions } from '../mapping/schedule.ts';
 
 export const godwit = pgSchema('godwit');
 
@@ -172,6 +173,20 @@ export type Failure = {
   readonly publishing?: true;
 };
 
+/** What a run does other than its document says. */
+export type RunRequest = {
+  /** Only these: names as in the document, or of a table that one of its patterns matches. */
+  readonly tables?: readonly string[];
+  /** Incremental tables are loaded anew, and swapped in. */
+  readonly full?: boolean;
+  /** Reads what `RunBounds` says, and leaves the state as it is. */
+  readonly backfill?: boolean;
+  /** Instead of the job's: ISO instant, or null for none. */
+  readonly cutOffAt?: string | null;
+};
+/** Of the bookmark, else of the key: canonical texts, both inclusive; or a predicate as `where` has it. */
+export type RunBounds = { readonly from?: string; readonly upto?: string; readonly where?: readonly Predicate[] };
+
 export const runs = godwit.table(
   'runs',
   {
@@ -193,6 +208,12 @@ export const runs = godwit.table(
     epoch: integer('epoch').notNull().default(1),
     workflowId: text('workflow_id').notNull(),
     workflowRunId: text('workflow_run_id'),
+    /** What was asked of this run beside the document: which tables, a full load, a backfill. */
+    request: jsonb('request').$type<RunRequest>(),
+    /** Sealed JSON of `RunBounds`: a backfill's ends are key values. */
+    requestBounds: sealed('request_bounds'),
+    /** What still runs then is cut off; null when nothing is. */
+    cutOffAt: instant('cut_off_at'),
     trigger: text('trigger').notNull().default('api'),
     actor: text('actor'),
     idempotencyKey: text('idempotency_key'),
@@ -226,6 +247,9 @@ export const snapshots = godwit.table(
     token: text('token').notNull(),
     position: text('position').notNull(),
     takenAt: instant('taken_at').notNull(),
+    /** The source's clock to the microsecond, and `Snapshot.pending`. */
+    clock: text('clock'),
+    pending: text('pending'),
     lostAt: instant('lost_at'),
   },
   (t) => [primaryKey({ columns: [t.runId, t.generation] })],
@@ -245,6 +269,10 @@ export type TableOptions = {
   readonly describedAgain?: number;
   readonly maxQuarantined: number;
   readonly where: readonly Predicate[];
+  /** Of an incremental mode. */
+  readonly step?: 'load' | 'increment' | 'backfill';
+  /** Mirroring: no more rows, or no greater share of the target's, are deleted by one run. */
+  readonly maxDeleted?: { readonly rows: number } | { readonly share: number };
 };
 
 /** The unit of work: (table, target) of a run. `ordinal` from 1 in the order of the plan. */
@@ -265,6 +293,10 @@ export const runTables = godwit.table(
     work: jsonb('work').$type<Work>(),
     /** The rest of the plan: how this table is read and chunked, and why it takes this lane. */
     options: jsonb('options').$type<TableOptions>(),
+    /** Sealed JSON of `Work.increment` and `Work.state`. */
+    increment: sealed('increment'),
+    /** Of an incremental mode: `load` or `increment`; else null. */
+    step: text('step').$type<'load' | 'increment' | 'backfill'>(),
     generation: integer('generation').notNull().default(1),
     /** Members of one foreign-key component on one target are published together. */
     component: integer('component').notNull(),
@@ -285,6 +317,10 @@ export const runTables = godwit.table(
     rowsWritten: int8('rows_written').notNull().default(0),
     rowsFiltered: int8('rows_filtered').notNull().default(0),
     rowsQuarantined: int8('rows_quarantined').notNull().default(0),
+    rowsUnchanged: int8('rows_unchanged').notNull().default(0),
+    rowsInserted: int8('rows_inserted').notNull().default(0),
+    rowsUpdated: int8('rows_updated').notNull().default(0),
+    rowsDeleted: int8('rows_deleted').notNull().default(0),
     bytes: int8('bytes').notNull().default(0),
     /** Rows and bytes in flight beyond the durable ones: for the live line only. */
     rowsMoving: int8('rows_moving').notNull().default(0),
@@ -307,7 +343,7 @@ export const chunks = godwit.table(
     ordinal: integer('ordinal').notNull(),
     generation: integer('generation').notNull(),
     chunk: integer('chunk').notNull(),
-    kind: text('kind').$type<'all' | 'keys' | 'blocks'>().notNull(),
+    kind: text('kind').$type<Chunk['kind']>().notNull(),
     /** Sealed JSON of Chunk.bounds: it holds key values. */
     bounds: sealed('bounds').notNull(),
     estimatedRows: int8('estimated_rows').notNull(),
@@ -317,6 +353,10 @@ export const chunks = godwit.table(
     rowsWritten: int8('rows_written').notNull().default(0),
     rowsFiltered: int8('rows_filtered').notNull().default(0),
     rowsQuarantined: int8('rows_quarantined').notNull().default(0),
+    rowsUnchanged: int8('rows_unchanged').notNull().default(0),
+    rowsInserted: int8('rows_inserted').notNull().default(0),
+    rowsUpdated: int8('rows_updated').notNull().default(0),
+    rowsDeleted: int8('rows_deleted').notNull().default(0),
     bytes: int8('bytes').notNull().default(0),
     rowsMoving: int8('rows_moving').notNull().default(0),
     attempts: integer('attempts').notNull().default(0),
@@ -364,6 +404,11 @@ export const quarantine = godwit.table(
     native: text('native'),
     content: sealed('content').notNull(),
     at: instant('at').notNull().defaultNow(),
+    /** What became of it: open, written after all, or given up by somebody. */
+    state: text('state').$type<'open' | 'replayed' | 'waived'>().notNull().default('open'),
+    actor: text('actor'),
+    note: text('note'),
+    settledAt: instant('settled_at'),
   },
   (t) => [
     primaryKey({ columns: [t.runId, t.ordinal, t.generation, t.chunk, t.row] }),
@@ -386,6 +431,73 @@ export const probes = godwit.table('probes', {
   answer: jsonb('answer').$type<ProbeAnswer>(),
   createdAt: instant('created_at').notNull().defaultNow(),
 });
+
+/** What the user wrote about when a job runs: the truth. A reconciler keeps Temporal's Schedule `temporalId` equal. */
+export const schedules = godwit.table(
+  'schedules',
+  {
+    jobId: uuid('job_id')
+      .notNull()
+      .references(() => jobs.id, { onDelete: 'cascade' }),
+    /** Of the tables with one `cron` (decision 1); lease and run have the same. */
+    key: text('key').notNull(),
+    kind: text('kind').$type<'cron' | 'interval'>().notNull(),
+    /** As it was written. */
+    expression: text('expression').notNull(),
+    timezone: text('timezone').notNull(),
+    options: jsonb('options').$type<ScheduleOptions>().notNull(),
+    temporalId: text('temporal_id').notNull().unique(),
+    /** Dated calendars (week numbers, `last`, `3rd mon`) reach to here and are extended. */
+    until: instant('until'),
+    paused: boolean('paused').notNull().default(false),
+    /** Why, and who said so; also when it was said to Temporal itself. */
+    note: text('note'),
+    actor: text('actor'),
+    /** A hash of what Temporal was told; another one than wanted: to be told again. */
+    applied: text('applied'),
+    appliedAt: instant('applied_at'),
+    failure: jsonb('failure').$type<Failure>(),
+    /** Next times as Temporal says, ISO. */
+    next: jsonb('next').$type<readonly string[]>().notNull().default([]),
+    ...times(),
+  },
+  (t) => [primaryKey({ columns: [t.jobId, t.key] })],
+);
+
+/** Settings of the installation that the API sets; the environment and the settings file come first. One row per name. */
+export const settings = godwit.table('settings', {
+  name: text('name').primaryKey(),
+  value: jsonb('value').notNull(),
+  /** Sealed JSON: tokens and passwords of this setting. Write-only in the API. */
+  secrets: sealed('secrets'),
+  secretNames: text('secret_names').array().notNull().default(sql`'{}'`),
+  actor: text('actor'),
+  updatedAt: instant('updated_at').notNull().defaultNow(),
+});
+
+/** What is to be told to people: written in the transaction that ends the run, sent and tried again by workers. */
+export const notifications = godwit.table(
+  'notifications',
+  {
+    id: id(),
+    runId: uuid('run_id')
+      .notNull()
+      .references(() => runs.id, { onDelete: 'cascade' }),
+    event: text('event').notNull(),
+    /** Which of the configured channels: its name in the settings. */
+    channel: text('channel').notNull(),
+    status: text('status').$type<'queued' | 'sent' | 'failed'>().notNull().default('queued'),
+    attempts: integer('attempts').notNull().default(0),
+    nextAt: instant('next_at').notNull().defaultNow(),
+    failure: jsonb('failure').$type<Failure>(),
+    sentAt: instant('sent_at'),
+    createdAt: instant('created_at').notNull().defaultNow(),
+  },
+  (t) => [
+    unique('notifications_once').on(t.runId, t.event, t.channel),
+    index('notifications_due').on(t.status, t.nextAt),
+  ],
+);
 
 /** Who did what to which object. */
 export const audit = godwit.table('audit', {

@@ -1,4 +1,5 @@
 import type { DocumentShape, Misfit, Mode, Partition, Predicate } from '../connectors/contract.ts';
+import type { ScheduleOptions } from './schedule.ts';
 
 /**
  * A mapping after parsing: defaults filled in, short forms spelled out, sources and targets by the name of their row
@@ -13,6 +14,28 @@ export type JobDocument = {
   readonly tables: readonly TableEntry[];
   /** Seconds a transient failure may last before its table fails. */
   readonly giveUpAfter: number;
+  /** IANA name. Absent: the installation's. */
+  readonly timezone?: string;
+  /** Time of day in the job's zone, `HH:MM:SS`. Absent: the installation's; null: none. */
+  readonly cutOffTime?: string | null;
+  /** By key; tables name theirs. */
+  readonly schedules?: Readonly<Record<string, JobSchedule>>;
+  /** Absent: the installation's. */
+  readonly notify?: NotifyRules;
+};
+
+/** When a part of a job runs. Tables with the same `cron` share one (decision 1). */
+export type JobSchedule = {
+  readonly kind: 'cron' | 'interval';
+  /** As it was written: five or eight fields, or a duration. */
+  readonly expression: string;
+  readonly options: ScheduleOptions;
+};
+
+/** Who is told what: names of channels in the settings, and the ends of a run they hear of. */
+export type NotifyRules = {
+  readonly on: readonly ('succeeded' | 'partial' | 'failed' | 'canceled' | 'skipped')[];
+  readonly channels?: readonly string[];
 };
 
 export type TargetUse = {
@@ -40,6 +63,19 @@ export type TableEntry = {
   readonly rename: Readonly<Record<string, string>>;
   readonly where: readonly Predicate[];
   readonly partition?: Partition;
+  /** Of syncing and mirroring. */
+  readonly bookmark?: string;
+  readonly improperBookmarks?: boolean;
+  /** Seconds. */
+  readonly bufferLag?: number;
+  readonly graceLag?: number;
+  /** Read again of the last run: seconds of bookmarks, number of keys. Absent: 3600 and 10,000. */
+  readonly recheck?: { readonly seconds?: number; readonly keys?: number };
+  /** Mirroring: more than so many rows, or than this share of the target's (0 to 1), are not deleted. */
+  readonly maxDeleted?: { readonly rows: number } | { readonly share: number };
+  readonly strict?: boolean;
+  /** Key of the job's schedule that moves this table; absent: self-managed. */
+  readonly schedule?: string;
   readonly existing: 'refuse' | 'adopt' | 'overwrite';
   readonly swap: 'rename' | 'delete-insert';
   readonly continue: 'resume' | 'restart';

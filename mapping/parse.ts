@@ -5,7 +5,7 @@ import type { JobDocument, TableEntry, TargetUse } from './document.ts';
 import { type Endpoint, readSource, readTarget, systemOf } from './endpoints.ts';
 import { didYouMean, type Path, type Report, report } from './problems.ts';
 import { readText } from './read.ts';
-import { collectionSchema, identifier, laterModes, mappingSchema, type TableKeys, tableSchema } from './schema.ts';
+import { collectionSchema, identifier, mappingSchema, type TableKeys, tableSchema } from './schema.ts';
 
 export type ParsedMapping = {
   readonly document: JobDocument;
@@ -193,7 +193,6 @@ function readList(
   const known = isMap(keys.destination) ? Object.keys(keys.destination) : Object.keys(targets);
   return entries.flatMap((input: unknown, i) => {
     const at = [list, i];
-    if (isMap(input) && refusesMode(input.mode, [...at, 'mode'], found)) input = { ...input, mode: 'replace' };
     const parsed = found.parse(schema, input, at);
     if (!parsed) return [];
     const entry: Entry = { ...parsed, name: 'table_name' in parsed ? parsed.table_name : parsed.collection_name };
@@ -219,6 +218,7 @@ function readList(
       found.add([...at, 'exclude'], `is for patterns; ${nameKey} is one table (columns: \`exclude_columns\`)`, 'key');
     }
     refuseDocuments(entry, { at, found, source: documents ? undefined : source });
+    refuseIncremental(entry, at, found);
     warn(entry, warnings);
     return [tableEntry(entry, at, found)];
   });
@@ -257,13 +257,6 @@ function refuseDocuments(entry: Entry, { at, found, source }: DocumentKeys) {
   }
 }
 
-/** A mode of a later version, said in its own sentence. */
-function refusesMode(mode: unknown, at: Path, found: Report): boolean {
-  if (!laterModes.includes(mode as (typeof laterModes)[number])) return false;
-  found.add(at, `"${mode}" comes in a later version of Godwit; this one has replace and dumping`);
-  return true;
-}
-
 function refuseCron(cron: unknown, at: Path, found: Report) {
   if (cron === undefined || cron === 'self-managed') return;
   if (typeof cron !== 'string') return;
@@ -273,21 +266,65 @@ function refuseCron(cron: unknown, at: Path, found: Report) {
   );
 }
 
-function warn(entry: Entry, warnings: string[]) {
-  const idle = (['bookmark', 'improper_bookmarks', 'buffer_updation_lag', 'grace_updation_lag'] as const).filter(
-    (key) => entry[key] !== undefined,
-  );
-  if (idle.length > 0) {
-    const verb = idle.length === 1 ? 'has' : 'have';
-    warnings.push(
-      `${entry.name}: ${idle.join(', ')} ${verb} no effect in mode ${entry.mode}, which reads the whole table.`,
-    );
+/** What the incremental modes need, as far as the mapping alone can tell. */
+function refuseIncremental(entry: Entry, at: Path, found: Report) {
+  const follows = entry.mode === 'syncing' || entry.mode === 'mirroring';
+  if (follows && entry.bookmark === undefined) {
+    found.add(at, `"bookmark" is required for ${entry.mode}: the column that is set to now whenever a row changes`);
+  }
+  if (entry.mode === 'logging' && entry.primary_key !== undefined && [entry.primary_key].flat().length > 1) {
+    found.add([...at, 'primary_key'], 'logging follows one column that only grows');
+  }
+  if (entry.max_deleted !== undefined && entry.mode !== 'mirroring') {
+    found.add([...at, 'max_deleted'], `is for mirroring; ${entry.mode} deletes nothing`, 'key');
+  }
+  if (entry.mode !== 'replace' && entry.mode !== 'dumping' && entry.documents === 'raw' && entry.bookmark?.includes('.')) {
+    found.add([...at, 'bookmark'], 'expected a field at the top of the documents');
   }
 }
 
+const incremental = ['improper_bookmarks', 'buffer_updation_lag', 'grace_updation_lag'] as const;
+
+/** Keys that have no effect in this mode: older mappings carry them along. */
+function warn(entry: Entry, warnings: string[]) {
+  if (entry.mode === 'syncing' || entry.mode === 'mirroring') return;
+  const given = incremental.filter((key) => entry[key] !== undefined && entry[key] !== false);
+  const idle = entry.bookmark === undefined ? given : (['bookmark', ...given] as const);
+  if (idle.length === 0) return;
+  const why = entry.mode === 'logging' ? 'which follows the primary key' : 'which reads the whole table';
+  const verb = idle.length === 1 ? 'has' : 'have';
+  warnings.push(`${entry.name}: ${idle.join(', ')} ${verb} no effect in mode ${entry.mode}, ${why}.`);
+}
+
+type Lag = TableKeys['buffer_updation_lag'];
+const lagSeconds = ({ days = 0, hours = 0, minutes = 0 }: NonNullable<Lag>) => ((days * 24 + hours) * 60 + minutes) * 60;
+
+function maxDeleted(given: NonNullable<TableKeys['max_deleted']>): NonNullable<TableEntry['maxDeleted']> {
+  return typeof given === 'number' ? { rows: given } : { share: Number.parseFloat(given) / 100 };
+}
+
+/** What the incremental modes go by; nothing for the others. */
+const following = (entry: Entry): Partial<TableEntry> => {
+  if (entry.mode === 'replace' || entry.mode === 'dumping') return {};
+  const { minutes, keys } = entry.recheck;
+  const recheck = { ...(minutes === undefined ? {} : { seconds: minutes * 60 }), ...(keys === undefined ? {} : { keys }) };
+  return {
+    ...(entry.mode === 'logging' || entry.bookmark === undefined ? {} : { bookmark: entry.bookmark }),
+    ...(entry.improper_bookmarks ? { improperBookmarks: true } : {}),
+    ...(entry.buffer_updation_lag ? { bufferLag: lagSeconds(entry.buffer_updation_lag) } : {}),
+    ...(entry.grace_updation_lag ? { graceLag: lagSeconds(entry.grace_updation_lag) } : {}),
+    ...(Object.keys(recheck).length > 0 ? { recheck } : {}),
+    ...(entry.max_deleted === undefined ? {} : { maxDeleted: maxDeleted(entry.max_deleted) }),
+  };
+};
+
 function tableEntry(entry: Entry, at: Path, found: Report): TableEntry {
   const partition: Partition | undefined = entry.partition_col
-    ? { column: entry.partition_col, format: entry.partition_col_format }
+    ? {
+        column: entry.partition_col,
+        format: entry.partition_col_format,
+        ...(entry.partition_years ? { years: entry.partition_years } : {}),
+      }
     : undefined;
   return {
     name: entry.name,
@@ -302,6 +339,8 @@ function tableEntry(entry: Entry, at: Path, found: Report): TableEntry {
       predicates(column, is, [...at, 'where', column], found),
     ),
     ...(partition ? { partition } : {}),
+    ...following(entry),
+    ...(entry.strict ? { strict: true } : {}),
     existing: entry.existing,
     swap: entry.swap,
     continue: entry.continue,

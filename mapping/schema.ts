@@ -18,7 +18,6 @@ export const identifier = z
     'expected letters, digits, ".", "_" or "-" (at most 63, no leading mark)',
   );
 
-export const laterModes = ['logging', 'syncing', 'mirroring'] as const;
 export const operators = ['=', 'in', '<', '<=', '>', '>=', 'is', 'is not'] as const;
 export const misfits = ['stop', 'null', 'clamp', 'text', 'quarantine'] as const;
 const misfit = z.enum(misfits);
@@ -55,9 +54,9 @@ export const casts = ['datetime', 'bool', 'int', 'float', 'str', 'json', 'decima
 
 const keys = {
   mode: z
-    .enum(['replace', 'dumping'])
+    .enum(['replace', 'dumping', 'logging', 'syncing', 'mirroring'])
     .describe(
-      'replace: the target becomes an exact copy by one atomic swap. dumping: each run appends a snapshot with `migration_snapshot_date`',
+      'replace: the target becomes an exact copy by one atomic swap. dumping: each run appends a snapshot with `migration_snapshot_date`. logging: new rows by a growing primary key, never updates. syncing: new and changed rows by `bookmark`; what is deleted at the source stays. mirroring: syncing, and what vanished at the source is deleted',
     ),
   cron: z.string().optional().describe('`self-managed`: started by hand, by the API or by a scheduler outside'),
   primary_key: names.optional().describe("Columns that identify a row. Default: the table's own key"),
@@ -91,13 +90,46 @@ const keys = {
   partition_col: z
     .union([name, z.literal(false)], { error: 'expected a column name or false' })
     .default(false)
-    .describe('File targets: one folder per value of this column (per day of a datetime)'),
+    .describe(
+      'File targets: one folder per value of this column (per day of a datetime). PostgreSQL: one partition per month of a datetime',
+    ),
+  partition_years: z
+    .tuple([z.number().int().min(1).max(9999), z.number().int().min(1).max(9999)])
+    .optional()
+    .describe('PostgreSQL: makes the partitions of these years at once, `[2015, 2030]`. Default: each with its first row'),
   partition_col_format: z.enum(['datetime', 'int', 'str']).default('str').describe('What partition_col holds'),
-  strict: z.boolean().default(false).describe('No effect on replace and dumping: their values are always exact'),
-  bookmark: name.optional().describe('For the incremental modes of later versions'),
-  improper_bookmarks: z.boolean().optional().describe('For the incremental modes of later versions'),
-  buffer_updation_lag: lag.optional().describe('For the incremental modes of later versions'),
-  grace_updation_lag: lag.optional().describe('For the incremental modes of later versions'),
+  strict: z
+    .boolean()
+    .default(false)
+    .describe(
+      "To PostgreSQL, in the manual's four modes: true keeps json as json and instants as they are; false writes json as text and instants as UTC without a zone. No effect on replace, which is always exact",
+    ),
+  bookmark: name
+    .optional()
+    .describe('Of syncing and mirroring: the column that is set to now whenever a row changes (`updated_at`)'),
+  improper_bookmarks: z
+    .boolean()
+    .default(false)
+    .describe('The bookmark is stored as text in any standard format, or as an epoch in a number'),
+  buffer_updation_lag: lag
+    .optional()
+    .describe('Rows changed in this time before the start of the last run are looked at again'),
+  grace_updation_lag: lag
+    .optional()
+    .describe('Rows changed in this time before the end of the last successful run are looked at again'),
+  recheck: z
+    .strictObject(
+      { minutes: z.number().min(0).optional(), keys: z.number().int().min(0).optional() },
+      known(['minutes', 'keys']),
+    )
+    .default({})
+    .describe(
+      'What incremental modes read again of the last run for rows that were committed late: bookmarks of so many minutes (60), so many keys (10000)',
+    ),
+  max_deleted: z
+    .union([z.number().int().min(0), z.string().regex(/^(100|\d{1,2})(\.\d+)?%$/, 'expected a number of rows, or a share (5%)')])
+    .optional()
+    .describe('Mirroring: the table fails, and nothing is deleted, when more rows vanished at the source than this'),
   exclude: z.array(name).default([]).describe('Tables a pattern leaves out; may be patterns themselves'),
   views: z.boolean().default(false).describe('The pattern takes views too. A view named in full is always taken'),
   targets: z.array(name).min(1).optional().describe('Only to these targets of the job'),

@@ -4,6 +4,7 @@ import {
   type Mode,
   type Predicate,
   type Source,
+  swapsIn,
   type Table,
   type Target,
   tableText,
@@ -11,9 +12,10 @@ import {
 } from '../../connectors/contract.ts';
 import type { Failure } from '../../db/schema.ts';
 import { asGodwitError, codes, type ErrorCode, GodwitError } from '../../errors.ts';
-import type { JobDocument, TargetUse } from '../../mapping/document.ts';
+import type { JobDocument, TableEntry, TargetUse } from '../../mapping/document.ts';
 import { components } from './components.ts';
 import { expand, type Wanted } from './expand.ts';
+import { type Asked, decideIncrement, type Moment, type Step } from './increment.ts';
 import { shapeOf } from './shape.ts';
 import { type PlannedWork, planWork, targetName } from './work.ts';
 
@@ -44,6 +46,9 @@ export type PlannedTable = {
   readonly where: readonly Predicate[];
   /** After a run that did not end this table. */
   readonly continue: 'resume' | 'restart';
+  /** Of the incremental modes. */
+  readonly step?: Step;
+  readonly maxDeleted?: TableEntry['maxDeleted'];
 };
 
 export type PlanInput = {
@@ -57,6 +62,15 @@ export type PlanInput = {
   readonly jobUid: string;
   readonly run: string;
   readonly snapshotDate: string;
+  /** The job's, for bookmarks without one. */
+  readonly timezone: string;
+  /** The moment that is read; absent: a plan to look at. */
+  readonly moment?: Moment;
+  /** What this run does other than the document says. */
+  readonly asked?: Asked;
+  /** Only the tables of that schedule; absent: all. */
+  readonly schedule?: string;
+  readonly signal: AbortSignal;
   /** Aimed-at bytes of a chunk: what is smaller goes in one. */
   readonly chunkBytes: number;
   /** A transient failure of one target fails its tables. Absent: it is thrown, and the plan tried again. */
@@ -76,14 +90,17 @@ export async function planRun(given: PlanInput): Promise<PlannedTable[]> {
   const { document, source } = given;
   const targets = new Map(given.targets);
   const input = { ...given, targets };
+  const entries = given.schedule
+    ? document.tables.filter((entry) => entry.schedule === given.schedule)
+    : document.tables;
   const expanded = await expand({
-    entries: document.tables,
+    entries,
     targets: [...targets.keys()],
     naming: { defaultSchema: input.defaultSchema, dotted: source.documents === true },
     list: () => source.tables(),
   });
   const { again } = input;
-  const wanted = expanded
+  const wanted = onlyAsked(expanded, given)
     .filter((want) => !again || (tableText(want.name) === again.sourceName && want.target === again.target))
     .map((want) => shaped(input, want));
   const known = again?.described;
@@ -99,7 +116,7 @@ export async function planRun(given: PlanInput): Promise<PlannedTable[]> {
     }
   }
 
-  const drafts = wanted.map((want) => draft(input, want, tables.get(descriptionOf(want))));
+  const drafts = await Promise.all(wanted.map((want) => draft(input, want, tables.get(descriptionOf(want)))));
   refuseCollisions(drafts);
   for (const one of drafts) if (one.planned && same.has(one.want.target)) refuseSamePlace(one);
   await Promise.all([...targets].map(([name, opened]) => refuseByTarget(input, drafts, name, opened)));
@@ -128,6 +145,7 @@ function ofTarget({ impatient }: PlanInput, thrown: unknown): GodwitError {
 type Draft = {
   readonly want: Shaped;
   readonly table?: Table;
+  readonly step?: Step;
   planned?: PlannedWork;
   failure?: GodwitError;
 };
@@ -170,7 +188,20 @@ async function describe(source: Source, wanted: readonly Shaped[]): Promise<Map<
   return found;
 }
 
-function draft(input: PlanInput, want: Shaped, table: Table | Error | undefined): Draft {
+/** `run JOB --table T`: names as the document has them, or of tables its patterns match. */
+function onlyAsked(expanded: readonly Wanted[], { asked, defaultSchema }: PlanInput): readonly Wanted[] {
+  const names = asked?.tables;
+  if (!names) return expanded;
+  const known = (want: Wanted) => [tableText(want.name), want.entry.name, ...(want.name.schema === defaultSchema ? [want.name.name] : [])];
+  const missing = names.find((name) => !expanded.some((want) => known(want).includes(name)));
+  if (missing !== undefined) {
+    const some = expanded.slice(0, 5).map((want) => tableText(want.name)).join(', ');
+    throw new GodwitError('TABLE_MISSING', `The job has no table "${missing}"; it has ${some}${expanded.length > 5 ? ', …' : ''}.`, { table: missing });
+  }
+  return expanded.filter((want) => known(want).some((name) => names.includes(name)));
+}
+
+async function draft(input: PlanInput, want: Shaped, table: Table | Error | undefined): Promise<Draft> {
   if (want.failure) return { want, failure: want.failure };
   if (table === undefined || table instanceof Error) return { want, failure: asGodwitError(table) };
   const opened = input.targets.get(want.target);
@@ -198,11 +229,24 @@ function draft(input: PlanInput, want: Shaped, table: Table | Error | undefined)
       run,
       snapshotDate,
     });
-    return { want, table, planned: remarked(planned, want) };
-  } catch (error) {
-    return { want, table, failure: asGodwitError(error) };
+    const found = await decideIncrement({ ...input, entry: want.entry, table, work: planned.work, target: opened.target });
+    if (!found) return { want, table, planned: remarked(planned, want) };
+    const work = found.work.increment?.compare === 'worker' ? { ...found.work, ...rowByRow(opened.target, found.work) } : found.work;
+    return { want, table, step: found.step, planned: remarked({ ...planned, work, notes: [...planned.notes, ...found.notes] }, want) };
+  } catch (thrown) {
+    const error = asGodwitError(thrown);
+    // The source or the target does not answer just now: the whole plan is tried again.
+    if (error.retryable && !input.impatient) throw error;
+    return { want, table, failure: error };
   }
 }
+
+/** Values are looked at in the worker. */
+const rowByRow = (target: Target, work: Work): Pick<Work, 'lane' | 'readFormat' | 'writeFormat'> => ({
+  lane: 'rows',
+  readFormat: 'rows',
+  writeFormat: target.formats.includes('rows') ? 'rows' : work.writeFormat,
+});
 
 /** Casts that the form of the documents leaves no room for: the mapping did not ask for that form by its name. */
 const remarked = (planned: PlannedWork, { entry, shape }: Shaped): PlannedWork =>
@@ -283,7 +327,7 @@ async function lookCloser(input: PlanInput, drafts: Draft[]) {
   });
   if (again.length === 0) return;
   const tables = await describe(input.source, again);
-  const anew = again.map((want) => draft(input, want, tables.get(descriptionOf(want))));
+  const anew = await Promise.all(again.map((want) => draft(input, want, tables.get(descriptionOf(want)))));
   await Promise.all([...input.targets].map(([name, opened]) => refuseByTarget(input, anew, name, opened)));
   for (const [i, one] of drafts.entries()) {
     if (doubtful(one)) drafts[i] = anew.shift() as Draft;
@@ -293,7 +337,7 @@ async function lookCloser(input: PlanInput, drafts: Draft[]) {
 /** `on_schema_change: ignore`: columns which the target's table does not have are left out, but for those it cannot be without. */
 async function withoutNew(target: Target, planned: PlannedWork): Promise<PlannedWork> {
   const { work, notes } = planned;
-  const stays = work.mode === 'dumping' || work.swap === 'delete-insert' || work.existing === 'adopt';
+  const stays = !swapsIn(work) || work.swap === 'delete-insert' || work.existing === 'adopt';
   if (work.onSchemaChange !== 'ignore' || !stays) return planned;
   const there = await target.describe(work.name);
   if (!there || there.columns.length === 0) return planned;
@@ -344,7 +388,9 @@ function finished(
     timeDelay: entry.timeDelay ?? 0,
     maxQuarantined: entry.maxQuarantined,
     where: entry.where,
-    continue: entry.continue,
+    continue: input.asked?.full || input.asked?.backfill ? 'restart' : entry.continue,
+    ...(one.step ? { step: one.step } : {}),
+    ...(entry.maxDeleted ? { maxDeleted: entry.maxDeleted } : {}),
   };
 }
 

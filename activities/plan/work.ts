@@ -32,6 +32,8 @@ export type WorkInput = {
 };
 
 export const snapshotColumn = 'migration_snapshot_date';
+/** When a row came, in tables of increments that lie beside each other (`Target.appends`). */
+export const updatedColumn = 'godwit_updated_at';
 
 /** One table to one target, decided: names, columns with their fit, key, lane. Throws the first plan error it meets. */
 export function planWork(input: WorkInput): PlannedWork {
@@ -44,13 +46,16 @@ export function planWork(input: WorkInput): PlannedWork {
   const moved = choose(input);
   const columns = moved.map(({ column, fit }): PlanColumn => planColumn(input, column, fit, notes));
   notes.push(...checkedNotes(columns));
-  if (entry.mode === 'dumping') columns.push(snapshotDateColumn(input, columns));
+  const stamp = stampOf(entry, target);
+  if (stamp !== undefined) columns.push(stampColumn(input, columns, stamp));
   if (!target.documents && !target.formats.includes(fileFormat(use))) refuseLongColumns(columns, target, at);
 
   const key = targetKey(input, columns);
   const partition = renamedPartition(entry);
   if (partition && target.formats.includes(fileFormat(use))) partitionOf({ columns, partition });
-  else if (partition) notes.push('partition_col makes folders of files; this target is not partitioned by it');
+  else if (partition && !target.partitions?.includes(partition.format)) {
+    notes.push(`partition_col: a ${target.system} target is not partitioned by ${partition.format} values`);
+  }
   const lane = chooseLane({ source, table, target, columns, use });
   if (key.length === 0 && entry.mode === 'replace') {
     notes.push('no key: the table is one chunk in one snapshot and starts again when that is lost');
@@ -72,7 +77,7 @@ export function planWork(input: WorkInput): PlannedWork {
       existing: entry.existing,
       swap: entry.swap,
       onSchemaChange: entry.onSchemaChange ?? 'add',
-      ...(entry.mode === 'dumping' ? { snapshotDate: input.snapshotDate } : {}),
+      ...(stamp === undefined ? {} : { snapshotDate: input.snapshotDate }),
       ...(partition ? { partition } : {}),
       lane: lane.lane,
       readFormat: lane.read,
@@ -146,7 +151,7 @@ function choose({ table, entry, target, use }: WorkInput) {
 function planColumn(input: WorkInput, column: Table['columns'][number], fit: Fit, notes: string[]): PlanColumn {
   const { entry, table } = input;
   const misfit = entry.onMisfit[column.name] ?? entry.onMisfit['*'] ?? 'stop';
-  const settled = fit.fit === 'checked' && misfit === 'text' ? asText(input, column) : fit;
+  const settled = fit.fit === 'checked' && misfit === 'text' ? asText(input, column) : (manuals(input, column) ?? fit);
   if (settled.fit === 'refused') {
     throw new GodwitError(
       'TYPE_REFUSED',
@@ -165,6 +170,24 @@ function planColumn(input: WorkInput, column: Table['columns'][number], fit: Fit
     fit: settled.fit,
     misfit,
   };
+}
+
+/**
+ * The manual's `strict: false` on a PostgreSQL target (decision 21): json as text, instants as UTC without a zone. The texts
+ * and the binary form of both kinds of timestamps are the same, so nothing but the column's type is another one.
+ */
+function manuals(input: WorkInput, column: Table['columns'][number]): Fit | undefined {
+  const { entry, target } = input;
+  if (entry.strict || entry.mode === 'replace' || target.system !== 'postgres') return undefined;
+  if (column.type.kind === 'json') {
+    const fit = asText(input, column);
+    return fit.fit === 'refused' ? fit : { ...fit, note: 'json written as text (strict: false)' };
+  }
+  if (column.type.kind !== 'timestamptz') return undefined;
+  const { kind: _kind, ...rest } = column.type;
+  const fit = fitMade(input, { ...column, type: { kind: 'timestamp', ...rest }, native: 'timestamp without time zone' });
+  if (!fit || fit.fit === 'refused') return fit;
+  return { ...fit, type: column.type, note: 'an instant, written as UTC without a zone (strict: false)' };
 }
 
 /** One line for all columns that are checked alike. */
@@ -208,29 +231,35 @@ function asText(input: WorkInput, column: Table['columns'][number]): Fit {
   return { ...fit, fit: 'exact', shape: 'text', note: 'written as text' };
 }
 
-function snapshotDateColumn(input: WorkInput, columns: readonly PlanColumn[]): PlanColumn {
+/** The column that says of each row when it came, where the mode has one. */
+const stampOf = ({ mode }: TableEntry, target: Target): string | undefined => {
+  if (mode === 'dumping') return snapshotColumn;
+  return mode !== 'replace' && target.appends ? updatedColumn : undefined;
+};
+
+function stampColumn(input: WorkInput, columns: readonly PlanColumn[], name: string): PlanColumn {
   const { table, target, snapshotDate } = input;
-  if (columns.some((column) => column.name === snapshotColumn)) {
+  if (columns.some((column) => column.name === name)) {
     throw new GodwitError(
       'NAME_COLLISION',
-      `Table ${tableText(table.name)} has a column "${snapshotColumn}" of its own, which dumping adds; rename it with col_rename.`,
-      { table: tableText(table.name), column: snapshotColumn },
+      `Table ${tableText(table.name)} has a column "${name}" of its own, which ${input.entry.mode} adds; rename it with col_rename.`,
+      { table: tableText(table.name), column: name },
     );
   }
   // A run's instant has milliseconds, and so have the dates of documents.
   const type: LogicalType = { kind: 'timestamptz', ...(target.documents ? { precision: 3 } : {}) };
-  const fit = fitMade(input, { name: snapshotColumn, type, native: 'timestamp with time zone', nullable: false });
+  const fit = fitMade(input, { name, type, native: 'timestamp with time zone', nullable: false });
   if (!fit || fit.fit === 'refused') {
     const why = fit ? `: ${fit.reason}` : '';
-    throw new GodwitError('TYPE_REFUSED', `The target cannot hold "${snapshotColumn}"${why}.`, {
+    throw new GodwitError('TYPE_REFUSED', `The target cannot hold "${name}"${why}.`, {
       table: tableText(table.name),
-      column: snapshotColumn,
+      column: name,
       target: input.targetName,
     });
   }
   const { native } = fit;
   return {
-    name: snapshotColumn,
+    name,
     shape: 'native',
     type,
     native,

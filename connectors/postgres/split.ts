@@ -6,6 +6,7 @@
  * 3. `blocks`: ranges of the table's blocks, where the order of the key says nothing about the order on disk (random
  *    UUIDs): a key range would touch every block of the table. Needs one snapshot for all chunks.
  */
+import { GodwitError } from '../../errors.ts';
 import type { Chunk, SplitOptions, Table } from '../contract.ts';
 import { type BlockBounds, compare, type KeyBounds, keyExpression } from './bounds.ts';
 import { type PostgresExtras, type PostgresKeyIndex, postgresExtras } from './extras.ts';
@@ -25,6 +26,8 @@ export function splitTable(pool: SessionPool, table: Table, options: SplitOption
       return extras?.keyIndex ? keys(pool, table, extras.keyIndex, options) : all(table, options);
     case 'blocks':
       return blocks(table, extras?.pages ?? 0, options);
+    default:
+      throw new GodwitError('INTERNAL', `A chunk of kind ${kind} is not one of rows.`);
   }
 }
 

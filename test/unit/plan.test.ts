@@ -310,6 +310,8 @@ describe('one collection to two targets', () => {
       run: 'r',
       snapshotDate: '2024-01-01T00:00:00.000Z',
       chunkBytes: 1e6,
+      timezone: 'UTC',
+      signal: new AbortController().signal,
       ...(again ? { again } : {}),
     });
   };

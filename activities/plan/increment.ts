@@ -1,0 +1,218 @@
+/** What an incremental mode does in this run: load all, or move what is new; and what is remembered when that is done. */
+import {
+  type Follow,
+  type Increment,
+  type Mode,
+  type SnapshotRef,
+  type Source,
+  type Table,
+  type Target,
+  tableText,
+  type Watermark,
+  type Work,
+} from '../../connectors/contract.ts';
+import type { LogicalKind } from '../../connectors/types.ts';
+import type { RunBounds, RunRequest } from '../../db/schema.ts';
+import { GodwitError } from '../../errors.ts';
+import type { TableEntry } from '../../mapping/document.ts';
+import { type Following, rangeOf, stateAfter } from './bounds.ts';
+import { epochOf, instantOfWall, microsOf, textOf, unitBySize, wallMicros } from './instants.ts';
+
+export type Step = 'load' | 'increment' | 'backfill';
+
+/** The moment a run reads its source at. Absent while only a plan is shown: then no row is looked at. */
+export type Moment = { readonly snapshot: SnapshotRef; readonly clock?: string; readonly pending?: string };
+
+export type Asked = RunRequest & { readonly bounds?: RunBounds };
+
+export type Incremental = {
+  readonly step: Step;
+  readonly work: Work;
+  readonly notes: readonly string[];
+};
+
+export type IncrementInput = {
+  readonly entry: TableEntry;
+  readonly table: Table;
+  readonly work: Work;
+  readonly source: Source;
+  readonly target: Target;
+  readonly timezone: string;
+  readonly moment?: Moment;
+  readonly asked?: Asked;
+  readonly signal: AbortSignal;
+};
+
+const incremental: readonly Mode[] = ['logging', 'syncing', 'mirroring'];
+export const isIncremental = (mode: Mode): boolean => incremental.includes(mode);
+
+/** Undefined for modes that move the whole table. Throws MODE_REFUSED with what is missing. */
+export async function decideIncrement(input: IncrementInput): Promise<Incremental | undefined> {
+  const { entry, table, work, source, target, asked: request } = input;
+  if (request?.backfill && !isIncremental(entry.mode)) {
+    throw refused(work, `mode ${entry.mode} always moves the whole table; a part of it is for logging, syncing and mirroring`);
+  }
+  if (!isIncremental(entry.mode)) return undefined;
+  refuse(input);
+  let follow = followOf(entry, table, source);
+  const state = await target.state?.(work);
+  const now = await watermark(input, follow);
+  // What an epoch counts is told by its size.
+  if (follow.by === 'bookmark' && isEpoch(follow)) follow = { ...follow, form: state?.follow.form ?? unitBySize(now?.upto) };
+  const other = state && !sameColumn(state.follow, follow);
+  if (request?.backfill && (!state || other)) {
+    throw refused(work, 'it was not loaded yet; run it once without --from, --to and --where');
+  }
+  if (!state || other || request?.full) {
+    const why = other
+      ? `it followed ${state.follow.column} before and follows ${follow.column} now: loaded anew`
+      : state
+        ? 'loaded anew, as was asked for'
+        : 'not loaded yet: the first run moves all rows';
+    const after = now && stateAfter(undefined, now, { follow, run: work.run, ended: source.ended?.bind(source) });
+    return { step: 'load', work: { ...work, ...(after ? { state: after } : {}) }, notes: [why] };
+  }
+  if (request?.backfill) return backfill(input, follow, request.bounds ?? {});
+  const following: Following = {
+    follow,
+    kind: kindOf(table, follow),
+    nullable: table.columns.find((column) => column.name === follow.column)?.nullable ?? true,
+    lags: {
+      buffer: entry.bufferLag ?? 0,
+      grace: entry.graceLag ?? 0,
+      recheck: entry.recheck?.seconds ?? recheckSeconds,
+    },
+    timezone: input.timezone,
+  };
+  const increment: Increment = {
+    ...(now ? { range: rangeOf(state, now, following) } : {}),
+    ...(follow.form === 'text' ? { compare: 'worker' as const } : {}),
+    existing: entry.mode === 'logging' ? 'keep' : 'update',
+  };
+  const after = now && stateAfter(state, now, { follow, run: work.run, ended: source.ended?.bind(source) });
+  const by = follow.by === 'key' ? `key ${follow.column}` : `bookmark ${follow.column}`;
+  const last = `moves what is new since run of ${state.startedAt.slice(0, 16)}Z, by ${by}`;
+  return { step: 'increment', work: { ...work, increment, ...(after ? { state: after } : {}) }, notes: [last] };
+}
+
+/** Decision 22. */
+const recheckSeconds = 3600;
+const recheckKeys = 10_000;
+
+function refuse({ entry, work, source, target }: IncrementInput): void {
+  const { mode } = entry;
+  const name = work.target;
+  const why = target.refusesMode ? target.refusesMode(mode) : `target ${name} has replace and dumping only`;
+  if (why !== undefined) throw refused(work, why);
+  if (!source.watermark) throw refused(work, `a source of ${source.system} has replace and dumping only`);
+  if (work.key.length === 0) {
+    throw refused(work, `${mode} needs a primary key that moves with the rows; set \`primary_key\``);
+  }
+  if (mode === 'mirroring' && !(source.keys && source.keyRanges && target.keys && target.deleteKeys)) {
+    throw refused(work, `mirroring needs keys that ${source.system} and ${target.system} can compare`);
+  }
+  if (entry.where.length > 0 && mode === 'mirroring' && !source.keys) throw refused(work, 'a filter cannot be mirrored');
+}
+
+const refused = (work: Work, why: string) => {
+  const table = tableText(work.source.name);
+  return new GodwitError('MODE_REFUSED', `${table}: ${why}.`, { table, target: work.target });
+};
+
+const instants: readonly LogicalKind[] = ['date', 'timestamp', 'timestamptz'];
+const numbers: readonly LogicalKind[] = ['int8', 'int16', 'int32', 'int64', 'uint64', 'decimal', 'float32', 'float64'];
+
+/** By what this table is followed. Documents are told by their source what their fields hold. */
+function followOf(entry: TableEntry, table: Table, source: Source): Follow {
+  const key = entry.primaryKey ?? table.key;
+  if (entry.mode === 'logging') {
+    const [column, ...more] = key;
+    if (column === undefined || more.length > 0) {
+      throw refusedTable(table, `logging follows a primary key of one column that only grows; it has ${key.join(', ') || 'none'}`);
+    }
+    return { by: 'key', column, form: 'native' };
+  }
+  const name = entry.bookmark ?? '';
+  const column = table.columns.find((one) => one.name === name);
+  if (!column) {
+    const has = table.columns.map((one) => one.name).join(', ');
+    const message = `Table ${tableText(table.name)} has no bookmark "${name}"; it has ${has}.`;
+    throw new GodwitError('COLUMN_MISSING', message, { table: tableText(table.name), column: name });
+  }
+  const follow = (form: Follow['form']): Follow => ({ by: 'bookmark', column: name, form });
+  const { kind } = column.type;
+  if (instants.includes(kind)) return follow('native');
+  if (!entry.improperBookmarks) {
+    if (source.documents) return follow('native');
+    throw refusedTable(table, `the bookmark ${name} is ${column.native}, no date and time; set \`improper_bookmarks: true\` when it holds one`);
+  }
+  return follow(numbers.includes(kind) ? 'milliseconds' : 'text');
+}
+
+const refusedTable = (table: Table, why: string) =>
+  new GodwitError('MODE_REFUSED', `${tableText(table.name)}: ${why}.`, { table: tableText(table.name) });
+
+const isEpoch = ({ form }: Follow) => form !== 'native' && form !== 'text';
+const sameColumn = (a: Follow, b: Follow) => a.by === b.by && a.column === b.column && isEpoch(a) === isEpoch(b) && (isEpoch(a) || a.form === b.form);
+const kindOf = (table: Table, { column }: Follow): LogicalKind => {
+  const kind = table.columns.find((one) => one.name === column)?.type.kind ?? 'timestamptz';
+  // Fields of documents have texts as columns and dates as values.
+  return kind === 'text' ? 'timestamptz' : kind;
+};
+
+async function watermark(input: IncrementInput, follow: Follow): Promise<Watermark | undefined> {
+  const { moment, source, table, entry, signal } = input;
+  if (!moment || input.asked?.backfill) return undefined;
+  return await source.watermark?.(table, follow, {
+    snapshot: moment.snapshot,
+    ...(moment.clock === undefined ? {} : { clock: moment.clock }),
+    ...(moment.pending === undefined ? {} : { pending: moment.pending }),
+    recheck: entry.recheck?.keys ?? recheckKeys,
+    signal,
+  });
+}
+
+/** A stretch of rows again; what is remembered of the table stays as it is. */
+function backfill({ entry, work, table, timezone }: IncrementInput, follow: Follow, bounds: RunBounds): Incremental {
+  const kind = kindOf(table, follow);
+  const end = (text: string, of: 'from' | 'upto') => {
+    const instant = follow.by === 'bookmark' || instants.includes(kind);
+    const read = instant ? asked(text, of, timezone) : undefined;
+    if (!instant) return text;
+    if (read === undefined) {
+      throw refused(work, `\`--${of === 'from' ? 'from' : 'to'}\` is no date and time such as 2024-02-29 or 2024-02-29T12:00:00`);
+    }
+    const wall = follow.form === 'native' && kind !== 'timestamptz';
+    if (isEpoch(follow)) return epochOf(read.micros, follow.form);
+    return follow.form === 'text' ? textOf(read.micros, 'timestamptz') : textOf(wall ? read.wall : read.micros, kind);
+  };
+  const { from, upto } = bounds;
+  const range = {
+    column: follow.column,
+    ...(from === undefined ? {} : { from: end(from, 'from') }),
+    ...(upto === undefined ? {} : { upto: end(upto, 'upto') }),
+  };
+  const ranged = from !== undefined || upto !== undefined;
+  const increment: Increment = {
+    ...(ranged ? { range } : {}),
+    ...(ranged && follow.form === 'text' ? { compare: 'worker' as const } : {}),
+    existing: entry.mode === 'logging' ? 'keep' : 'update',
+  };
+  const note = 'a part of the table is moved again; what is new elsewhere comes with the next run';
+  return { step: 'backfill', work: { ...work, increment }, notes: [note] };
+}
+
+/** What a person wrote, in the job's zone unless it names one; a date alone is its first or its last instant. */
+function asked(text: string, of: 'from' | 'upto', timezone: string) {
+  const found = /^(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?)(Z|[+-]\d\d:?\d\d)?)?$/.exec(text.trim());
+  if (!found) return undefined;
+  const [, date = '', given, offset] = found;
+  const time = given ?? (of === 'from' ? '00:00:00' : '23:59:59.999999');
+  const wall = microsOf(`${date}T${time.length === 5 ? `${time}:00` : time}`);
+  if (wall === undefined) return undefined;
+  if (offset === undefined) return { wall, micros: instantOfWall(wall, timezone) };
+  const [, sign = '+', hours = '0', minutes = '0'] = /([+-])(\d\d):?(\d\d)/.exec(offset) ?? [];
+  const shift = BigInt(Number(hours) * 60 + Number(minutes)) * 60_000_000n;
+  const micros = sign === '-' ? wall + shift : wall - shift;
+  return { micros, wall: wallMicros(micros, timezone) };
+}

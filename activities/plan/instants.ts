@@ -1,0 +1,78 @@
+/** Instants as numbers of microseconds since 1970, for the arithmetic of bookmarks. Canonical texts: connectors/types.ts. */
+import type { Follow } from '../../connectors/contract.ts';
+import type { LogicalKind } from '../../connectors/types.ts';
+
+const pattern = /^([+-]\d{6}|\d{4})-(\d\d)-(\d\d)(?:T(\d\d):(\d\d):(\d\d)(?:\.(\d{1,6}))?)?Z?$/;
+
+/** Of a canonical date or timestamp; a date is its midnight, one without a zone is taken as UTC. Undefined for infinities. */
+export function microsOf(text: string): bigint | undefined {
+  const found = pattern.exec(text);
+  if (!found) return undefined;
+  const [, year, month, day, hours = '00', minutes = '00', seconds = '00', fraction = ''] = found;
+  const at = new Date(0);
+  at.setUTCFullYear(Number(year), Number(month) - 1, Number(day));
+  at.setUTCHours(Number(hours), Number(minutes), Number(seconds));
+  return BigInt(at.getTime()) * 1000n + BigInt(fraction.padEnd(6, '0'));
+}
+
+/** The canonical text of that kind. Dates are rounded down to their day. */
+export function textOf(micros: bigint, kind: LogicalKind): string {
+  const second = floorDiv(micros, 1_000_000n);
+  const fraction = micros - second * 1_000_000n;
+  const iso = new Date(Number(second) * 1000).toISOString();
+  const [date = ''] = iso.split('T');
+  if (kind === 'date') return date;
+  const digits = fraction === 0n ? '' : `.${fraction.toString().padStart(6, '0').replace(/0+$/, '')}`;
+  return `${iso.slice(0, iso.indexOf('.'))}${digits}${kind === 'timestamp' ? '' : 'Z'}`;
+}
+
+const perUnit = { seconds: 1_000_000n, milliseconds: 1000n, microseconds: 1n } as const;
+
+/** An epoch of that unit; a fraction of it counts. */
+export function microsOfEpoch(text: string, form: Follow['form']): bigint | undefined {
+  const found = /^(-?)(\d+)(?:\.(\d+))?$/.exec(text);
+  if (!found) return undefined;
+  const [, sign = '', whole = '0', fraction = ''] = found;
+  const scaled = BigInt(whole + fraction.slice(0, 9).padEnd(9, '0'));
+  const micros = form === 'nanoseconds' ? scaled / 1_000_000_000_000n : (scaled * unitOf(form)) / 1_000_000_000n;
+  return sign === '-' ? -micros : micros;
+}
+
+/** Rounded down. */
+export const epochOf = (micros: bigint, form: Follow['form']): string =>
+  (form === 'nanoseconds' ? micros * 1000n : floorDiv(micros, unitOf(form))).toString();
+
+const unitOf = (form: Follow['form']): bigint => perUnit[form as keyof typeof perUnit] ?? 1n;
+const floorDiv = (a: bigint, b: bigint): bigint => (a >= 0n ? a / b : -((-a + b - 1n) / b));
+
+/** By its size: seconds are past 10¹¹ only after the year 5138, milliseconds past 10¹⁴ as late. */
+export function unitBySize(text: string | undefined): Follow['form'] {
+  const digits = /^-?(\d+)/.exec(text ?? '')?.[1]?.length ?? 0;
+  if (digits <= 11) return 'seconds';
+  if (digits <= 14) return 'milliseconds';
+  return digits <= 17 ? 'microseconds' : 'nanoseconds';
+}
+
+/** The wall clock of a zone at an instant, as if it were UTC. */
+export function wallMicros(micros: bigint, zone: string): bigint {
+  const second = floorDiv(micros, 1_000_000n);
+  const parts = new Intl.DateTimeFormat('en-US', {
+    timeZone: zone,
+    hourCycle: 'h23',
+    year: 'numeric',
+    month: 'numeric',
+    day: 'numeric',
+    hour: 'numeric',
+    minute: 'numeric',
+    second: 'numeric',
+  }).formatToParts(Number(second) * 1000);
+  const of = (type: string) => Number(parts.find((part) => part.type === type)?.value ?? 0);
+  const wall = Date.UTC(of('year'), of('month') - 1, of('day'), of('hour'), of('minute'), of('second'));
+  return BigInt(wall) * 1000n + (micros - second * 1_000_000n);
+}
+
+/** The instant at which that zone's clock shows this; of two the earlier, of none the one an hour later. */
+export function instantOfWall(wall: bigint, zone: string): bigint {
+  const near = wall - (wallMicros(wall, zone) - wall);
+  return near - (wallMicros(near, zone) - wall);
+}
