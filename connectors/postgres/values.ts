@@ -57,6 +57,15 @@ function calendar(text: string, zoned: boolean): string {
   return match[3] === undefined ? date : `${date}T${match[3]}${zoned ? 'Z' : ''}`;
 }
 
+/** The way back: a canonical date or timestamp as PostgreSQL reads it. */
+export function serverCalendar(text: string): string {
+  const match = /^([+-]\d{6})(-\d\d-\d\d)(?:T([\d:.]+)(Z)?)?$/.exec(text);
+  if (!match) return text; // the years 1 to 9999 and the infinities are understood as they are
+  const year = Number(match[1]);
+  const time = match[3] === undefined ? '' : ` ${match[3]}${match[4] ? '+00' : ''}`;
+  return `${String(year > 0 ? year : 1 - year).padStart(4, '0')}${match[2]}${time}${year > 0 ? '' : ' BC'}`;
+}
+
 /** Sessions run in UTC, so the zone is always `+00`. */
 const utc = (time: string): string => `${time.slice(0, -3)}Z`;
 
