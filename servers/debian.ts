@@ -8,7 +8,33 @@ import { say } from './say.ts';
 import { findOnPath } from './temporal-cli.ts';
 
 const run = promisify(execFile);
-const keyring = '/usr/share/keyrings/debian-archive-keyring.gpg';
+/** Where a distribution's packages are, how apt checks them, and the package (of the system's own) that has the keys. */
+type Distribution = {
+  readonly name: string;
+  readonly keyring: string;
+  readonly keys: string;
+  readonly mirror: string;
+  /** Of the system's own sources, those that are mirrors of this one. */
+  readonly known: RegExp;
+  readonly components: string;
+};
+const debian: Distribution = {
+  name: 'Debian',
+  keyring: '/usr/share/keyrings/debian-archive-keyring.gpg',
+  keys: 'debian-archive-keyring',
+  mirror: 'http://deb.debian.org/debian',
+  known: /debian/,
+  components: 'main',
+};
+/** Has older servers than Debian: MongoDB 3.6, MySQL 5.7 and 8.0, MariaDB 10.6. */
+const ubuntu: Distribution = {
+  name: 'Ubuntu',
+  keyring: '/usr/share/keyrings/ubuntu-archive-keyring.gpg',
+  keys: 'ubuntu-archive-keyring',
+  mirror: 'http://archive.ubuntu.com/ubuntu',
+  known: /ubuntu/,
+  components: 'main universe',
+};
 const triples: Readonly<Record<string, readonly [folder: string, loader: string]>> = {
   x64: ['x86_64-linux-gnu', 'ld-linux-x86-64.so.2'],
   arm64: ['aarch64-linux-gnu', 'ld-linux-aarch64.so.1'],
@@ -22,17 +48,29 @@ const unneeded =
  * the cache. apt itself fetches and checks them, with lists of its own in a private folder: the system's stay as they
  * are. Throws an Error that says in one clause why it cannot be.
  */
-export async function fromDebian(entry: string, suite: string, packages: readonly string[]): Promise<string> {
+export const fromDebian = (entry: string, suite: string, packages: readonly string[]): Promise<string> =>
+  unpacked(debian, entry, suite, packages);
+
+/** The same of an Ubuntu release (`focal`). */
+export const fromUbuntu = (entry: string, suite: string, packages: readonly string[]): Promise<string> =>
+  unpacked(ubuntu, entry, suite, packages);
+
+async function unpacked(
+  from: Distribution,
+  entry: string,
+  suite: string,
+  packages: readonly string[],
+): Promise<string> {
   for (const program of ['apt-get', 'apt-cache', 'dpkg-deb']) {
     if (!findOnPath(program)) throw new Error(`there is no ${program}`);
   }
-  if (!triples[process.arch]) throw new Error(`nothing is known about Debian on ${process.arch}`);
+  if (!triples[process.arch]) throw new Error(`nothing is known about ${from.name} on ${process.arch}`);
   return cacheOnce(entry, async (folder) => {
-    say(`Fetching ${packages.join(' and ')} from Debian ${suite} (about 50 MB) …`);
-    const keys = existsSync(keyring) ? keyring : await fetchKeyring(join(folder, 'keys'));
+    say(`Fetching ${packages.join(' and ')} from ${from.name} ${suite} (about 50 MB) …`);
+    const keys = existsSync(from.keyring) ? from.keyring : await keysOf(from, join(folder, 'keys'));
     const { stdout } = await run('apt-get', ['indextargets', '--format', '$(SITE)']).catch(() => ({ stdout: '' }));
-    const sites = stdout.split('\n').filter((site) => /debian/.test(site) && !/security/.test(site));
-    const source = `deb [signed-by=${keys}] ${sites[0] ?? 'http://deb.debian.org/debian'} ${suite} main\n`;
+    const sites = stdout.split('\n').filter((site) => from.known.test(site) && !/security|ports/.test(site));
+    const source = `deb [signed-by=${keys}] ${sites[0] ?? from.mirror} ${suite} ${from.components}\n`;
     const apt = await privateApt(join(folder, 'apt'), source);
     const tree = join(folder, 'tree');
     await unpack(apt, await closure(apt, packages), tree);
@@ -94,11 +132,17 @@ async function unpack(apt: Apt, packages: readonly string[], tree: string): Prom
   for (const archive of readdirSync(archives)) await run('dpkg-deb', ['-x', join(archives, archive), tree]);
 }
 
-/** On a system of another family that still has apt: Debian's keys are a package there, signed by keys it trusts. */
-async function fetchKeyring(folder: string): Promise<string> {
+/** Debian has Ubuntu's keys as a package, and everybody who has apt has Debian's. */
+const keysOf = async (from: Distribution, folder: string): Promise<string> =>
+  from === ubuntu
+    ? join(await fromDebian('ubuntu-archive-keyring', 'trixie', [from.keys]), from.keyring)
+    : await fetchKeyring(from, folder);
+
+/** On a system of another family that still has apt: the keys are a package there, signed by keys it trusts. */
+async function fetchKeyring({ keys, keyring }: Distribution, folder: string): Promise<string> {
   const apt = await privateApt(folder);
   const tree = join(folder, 'tree');
-  await unpack(apt, ['debian-archive-keyring'], tree);
+  await unpack(apt, [keys], tree);
   return join(tree, keyring);
 }
 

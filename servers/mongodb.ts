@@ -8,16 +8,19 @@ import { MongoClient } from 'mongodb';
 import { GodwitError } from '../errors.ts';
 import { cached, cacheOnce } from './cache.ts';
 import { logSize, logTail, type ServerProcess, startServerProcess, waitUntil } from './child.ts';
+import { commandIn, fromUbuntu } from './debian.ts';
+import { type Greeting, startGreeting } from './mongodb-greeting.ts';
 import { answers, freePort } from './ports.ts';
 import { say } from './say.ts';
 import { findOnPath } from './temporal-cli.ts';
 import { temporaryFolder } from './unprivileged.ts';
 
 /**
- * `mongod` is MongoDB itself, a replica set of one. `mongo-java-server` speaks its protocol and keeps the data in
+ * `mongod` is MongoDB itself, a replica set of one. `mongod-3.6` is that too, of the last version whose packages a
+ * distribution has; it has no `$merge`, no pipelines in updates and none of what came later (mongodb-greeting.ts lets drivers in). `mongo-java-server` speaks its protocol and keeps the data in
  * memory: it has no sessions, so no transactions and no snapshot reads, no users, and few of the storage statistics.
  */
-export type MongodbKind = 'mongod' | 'mongo-java-server';
+export type MongodbKind = 'mongod' | 'mongod-3.6' | 'mongo-java-server';
 
 export type MongodbOptions = {
   /** Absent = mongod where it is on PATH, else mongo-java-server. */
@@ -57,27 +60,30 @@ export async function startMongodb(options: MongodbOptions = {}): Promise<Mongod
   const logFile = join(dir, 'server.log');
   await mkdir(join(dir, 'data'));
   let server: ServerProcess;
+  let greeting: Greeting | undefined;
   let port = options.port ?? 0;
   const url = () => `mongodb://${host}:${port}/?directConnection=true`;
 
   async function start(): Promise<void> {
     for (let tries = 1; ; tries++) {
       const tryPort = port || (await freePort());
+      const own = program.kind === 'mongod-3.6' ? await freePort() : tryPort;
       const from = logSize(logFile);
       server = await startServerProcess({
         name: 'MongoDB',
         program: program.program,
-        args: program.args(tryPort, join(dir, 'data')),
+        args: program.args(own, join(dir, 'data')),
         cwd: dir,
         logFile,
         endSignal: 'SIGTERM',
         temporary: dir,
       });
       const started = server;
-      const ready = await waitUntil(async () => !started.running() || (await answers(tryPort)), 60_000);
+      const ready = await waitUntil(async () => !started.running() || (await answers(own)), 60_000);
       if (ready && started.running()) {
         port = tryPort;
-        if (program.kind === 'mongod') await becomePrimary(url());
+        if (own !== port) greeting = await startGreeting(port, own);
+        if (program.kind !== 'mongo-java-server') await becomePrimary(url());
         return;
       }
       await started.stop('SIGKILL');
@@ -86,8 +92,15 @@ export async function startMongodb(options: MongodbOptions = {}): Promise<Mongod
     }
   }
 
+  /** How it ends: what speaks for it ends with it. */
+  async function end(signal?: 'SIGKILL'): Promise<void> {
+    await server.stop(signal);
+    await greeting?.[Symbol.asyncDispose]();
+    greeting = undefined;
+  }
+
   async function stop(): Promise<void> {
-    await server.stop('SIGKILL');
+    await end('SIGKILL');
     await rm(dir, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
   }
 
@@ -113,10 +126,10 @@ export async function startMongodb(options: MongodbOptions = {}): Promise<Mongod
     running: () => server.running(),
     stop,
     async restart() {
-      await server.stop();
+      await end();
       await start();
     },
-    kill: () => server.stop('SIGKILL'),
+    kill: () => end('SIGKILL'),
     [Symbol.asyncDispose]: stop,
   };
 }
@@ -128,11 +141,25 @@ type Program = {
 };
 
 async function findMongodb({ kind, oplog, megabytes = 384 }: MongodbOptions): Promise<Program> {
-  const mongod = kind === 'mongo-java-server' ? undefined : findOnPath('mongod');
+  const mongod = kind === undefined || kind === 'mongod' ? findOnPath('mongod') : undefined;
   if (mongod) {
     const args = (port: number, data: string) =>
       ['--dbpath', data, '--port', String(port), '--bind_ip', host, '--replSet', 'rs0'].concat(['--oplogSize', '64']);
     return { kind: 'mongod', program: mongod, args };
+  }
+  if (kind === 'mongod-3.6') {
+    const tree = await fromUbuntu('mongodb-ubuntu-focal', 'focal', ['mongodb-server-core']).catch((error: Error) => {
+      throw new GodwitError('DOWNLOAD_FAILED', `MongoDB 3.6 cannot be had from Ubuntu focal: ${error.message}.`, {
+        cause: error,
+      });
+    });
+    const { program, args } = commandIn(tree, 'usr/bin/mongod');
+    const always = ['--bind_ip', host, '--replSet', 'rs0', '--oplogSize', '64'];
+    return {
+      kind,
+      program,
+      args: (port, data) => [...args, '--dbpath', data, '--port', String(port), ...always],
+    };
   }
   if (kind === 'mongod') throw new GodwitError('SERVER_START_FAILED', 'There is no `mongod` on PATH.');
   const java = findOnPath('java');
@@ -200,7 +227,10 @@ async function becomePrimary(url: string): Promise<void> {
     await admin.command({ replSetInitiate: config }).catch((error: { codeName?: string }) => {
       if (error.codeName !== 'AlreadyInitialized') throw error;
     });
-    await waitUntil(async () => (await admin.command({ hello: 1 })).isWritablePrimary === true, 30_000);
+    // The old word for it is all that an old server says.
+    const primary = (answer: { isWritablePrimary?: boolean; ismaster?: boolean }) =>
+      answer.isWritablePrimary === true || answer.ismaster === true;
+    await waitUntil(async () => primary(await admin.command({ hello: 1 })), 30_000);
   } finally {
     await client.close();
   }

@@ -1,5 +1,5 @@
 import { createServer, type Server } from 'node:http';
-import { startMongodb } from '../../servers/mongodb.ts';
+import { type MongodbKind, startMongodb } from '../../servers/mongodb.ts';
 import { type MysqlKind, startMysql } from '../../servers/mysql.ts';
 import { startPostgres } from '../../servers/postgres.ts';
 import { startS3 } from '../../servers/s3.ts';
@@ -38,7 +38,9 @@ const servers: Readonly<Record<string, (version?: number) => Promise<Started>>> 
   async mongodb() {
     const url = process.env.GODWIT_TEST_MONGODB_URL;
     if (url) return { address: { url, kind: 'mongod' } satisfies MongodbAddress, stop: none };
-    const server = await startMongodb();
+    // `mongod-3.6`: the real one that a distribution still has.
+    const kind = process.env.GODWIT_TEST_MONGODB_KIND as MongodbKind | undefined;
+    const server = await startMongodb(kind ? { kind } : {});
     return { address: { url: server.url, kind: server.kind } satisfies MongodbAddress, stop: server.stop };
   },
   async temporal() {
