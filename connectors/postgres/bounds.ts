@@ -2,6 +2,7 @@
 import { GodwitError } from '../../errors.ts';
 import { type Chunk, type Table, tableText } from '../contract.ts';
 import { type PostgresKeyIndex, postgresExtras } from './extras.ts';
+import { type RangeBounds, rangeBoundsCondition } from './ranges.ts';
 import { ident, typed } from './sql.ts';
 
 /**
@@ -18,6 +19,8 @@ export function boundsCondition(table: Table, chunk: Chunk): string | undefined 
   switch (chunk.kind) {
     case 'all':
       return undefined;
+    case 'range':
+      return rangeBoundsCondition(table, chunk.bounds as RangeBounds);
     case 'keys': {
       const { after, upto } = chunk.bounds as KeyBounds;
       const index = keyIndex(table);
@@ -30,6 +33,8 @@ export function boundsCondition(table: Table, chunk: Chunk): string | undefined 
         to === undefined ? undefined : `ctid < '(${whole(to)},0)'::pg_catalog.tid`,
       ]);
     }
+    case 'sweep':
+      throw new GodwitError('INTERNAL', 'A sweep moves no rows.');
   }
 }
 

@@ -1,6 +1,7 @@
 /** What must be true before a run, asked of the server: each answer with what to do about it. */
 import { GodwitError } from '../../errors.ts';
 import { type Check, tableText } from '../contract.ts';
+import { allRelations } from './catalog.ts';
 import { listTables } from './describe.ts';
 import { openSession, type Session } from './session.ts';
 import type { PostgresAddress } from './settings.ts';
@@ -23,6 +24,8 @@ export async function checkSource(address: PostgresAddress): Promise<Check[]> {
   checks.push(await checkClock(session));
   if (session.version >= oldest) {
     checks.push(await checkReadable(session));
+    checks.push(await checkRowSecurity(session));
+    checks.push(await checkTransactions(session));
     checks.push(await checkSnapshot(session));
   }
   return checks;
@@ -142,8 +145,28 @@ async function checkReadable(session: Session): Promise<Check> {
   if (closed.length === 0) return pass('privileges', `All ${tables.length} tables may be read.`);
   const some = closed.slice(0, 5).map((table) => tableText(table.name));
   const detail = `${closed.length} of ${tables.length} tables may not be read: ${some.join(', ')}${closed.length > 5 ? ', …' : ''}`;
-  const fix = `GRANT USAGE ON SCHEMA … and SELECT ON TABLE …; or (14 and later) GRANT pg_read_all_data. Row security needs BYPASSRLS.`;
+  const fix = 'GRANT USAGE ON SCHEMA … and SELECT ON TABLE …; or (14 and later) GRANT pg_read_all_data.';
   return closed.length === tables.length ? fail('privileges', detail, fix) : warn('privileges', detail, fix);
+}
+
+async function checkRowSecurity(session: Session): Promise<Check> {
+  const hidden = (await allRelations(session)).filter((relation) => relation.hidden).map(tableText);
+  const name = 'row security';
+  if (hidden.length === 0) return pass(name, 'No policy hides rows from this login.');
+  const detail = `Policies would hide rows of ${hidden.slice(0, 5).join(', ')}${hidden.length > 5 ? ', …' : ''}: these are refused.`;
+  return warn(name, detail, 'ALTER ROLE … BYPASSRLS, or leave these tables out.');
+}
+
+/** Whether transactions are open is seen by every login; since when, by these alone (the incremental modes' first load). */
+async function checkTransactions(session: Session): Promise<Check> {
+  const name = 'transactions';
+  const [row] = await session.query<{ sees: boolean }>(
+    `SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') AS sees`,
+  );
+  if (row?.sees) return pass(name, 'It is seen since when the transactions of others are open.');
+  const detail =
+    'It is not seen since when the transactions of others are open: of one open at the first load for longer than an hour, later increments may lack rows.';
+  return warn(name, detail, 'GRANT pg_read_all_stats TO the login; it gives no access to rows.');
 }
 
 async function checkSnapshot(session: Session): Promise<Check> {

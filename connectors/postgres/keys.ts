@@ -3,16 +3,28 @@
  * canonical texts, their one order, their digest, and the condition for a range of them.
  */
 import { GodwitError } from '../../errors.ts';
-import type { KeyBatch, KeyRange } from '../contract.ts';
+import { type KeyBatch, type KeyRange, type Table, tableText } from '../contract.ts';
 import type { LogicalType } from '../types.ts';
 import { copyOut } from './copy-out.ts';
 import { unescaped } from './copy-text.ts';
+import { postgresExtras } from './extras.ts';
 import type { Session } from './session.ts';
 import { ident, typed } from './sql.ts';
 import { serverCalendar } from './values.ts';
 
 /** `native` is the server's own spelling of the type, without domains. */
 export type KeyColumn = { readonly name: string; readonly type: LogicalType; readonly native: string };
+
+/** Columns of a source's table. Throws COLUMN_MISSING. */
+export const keyColumns = (table: Table, names: readonly string[]): KeyColumn[] =>
+  names.map((name) => {
+    const column = table.columns.find((one) => one.name === name);
+    if (!column) {
+      const message = `Table ${tableText(table.name)} has no column "${name}".`;
+      throw new GodwitError('COLUMN_MISSING', message, { table: tableText(table.name), column: name });
+    }
+    return { name, type: column.type, native: postgresExtras(table)?.columns[name]?.base ?? column.native };
+  });
 
 /** Two digests of this kind are equal when the keys are, whatever the version of the server. */
 export const digestKind = 'postgres';
@@ -44,15 +56,21 @@ function digested(column: KeyColumn): string {
 
 /** The SELECT list and the ORDER BY that give keys as `KeyBatch` has them. */
 export const keysSelect = (columns: readonly KeyColumn[]): { readonly list: string; readonly order: string } => ({
-  list: columns.map(canonical).join(', '),
+  // Named: else the text would have the column's own name, and be what ORDER BY means.
+  list: columns.map((column, i) => `${canonical(column)} AS ${ident(`godwit key ${i}`)}`).join(', '),
   order: columns.map((column) => (ordersItself(column.type) ? ident(column.name) : byBytes(column))).join(', '),
 });
 
+/** What a column is compared and sorted by where ranges of it are read: its index serves that, but for texts. */
+export const comparable = (column: KeyColumn): string =>
+  comparesItself(column.type) ? ident(column.name) : byBytes(column);
+
 /** The condition for the keys of a range, or undefined for all. On a key without text it is one its index can serve. */
 export function keyRangeCondition(columns: readonly KeyColumn[], { after, upto }: KeyRange): string | undefined {
-  const left = row(columns.map((column) => (comparesItself(column.type) ? ident(column.name) : byBytes(column))));
+  const left = row(columns.map(comparable));
   const right = (key: readonly string[]) => {
-    if (key.length !== columns.length) throw new GodwitError('INTERNAL', 'A range of keys has other columns than the key.');
+    if (key.length !== columns.length)
+      throw new GodwitError('INTERNAL', 'A range of keys has other columns than the key.');
     return row(columns.map((column, i) => keyLiteral(column, key[i] as string)));
   };
   const conditions = [after && `${left} > ${right(after)}`, upto && `${left} <= ${right(upto)}`];
@@ -124,7 +142,7 @@ function ordersItself({ kind }: LogicalType): boolean {
 }
 
 /** For what compares by the bytes of its text, whatever the collation of the column. */
-export const byBytes = (column: KeyColumn): string => `(${canonical(column)} COLLATE "C")`;
+const byBytes = (column: KeyColumn): string => `(${canonical(column)} COLLATE "C")`;
 
 /** The canonical text of the column (connectors/types.ts), times with six digits of fraction. */
 function canonical({ name: column, type, native }: KeyColumn): string {
@@ -138,7 +156,9 @@ function canonical({ name: column, type, native }: KeyColumn): string {
       return `${name}::text::numeric::text`;
     case 'text':
       // A cast to text takes the blanks off a char(n); what it is written as keeps them.
-      return native === 'text' || native.startsWith('character varying') ? `${name}::text` : `pg_catalog.concat(${name})`;
+      return native === 'text' || native.startsWith('character varying')
+        ? `${name}::text`
+        : `pg_catalog.concat(${name})`;
     case 'date':
       return calendar(name, 'date', 'YYYY-MM-DD');
     case 'timestamp':
@@ -182,7 +202,10 @@ const readAhead = 1024 * 1024;
  * The keys of a query in the order of `KeyBatch`, within the session's transaction. Ends regularly only when the server said how
  * many there were and all of them came. Memory: some megabytes. Leaving it early destroys the session.
  */
-export async function* copyKeys(session: Session, { columns, from, where, signal }: CopyKeys): AsyncGenerator<KeyBatch> {
+export async function* copyKeys(
+  session: Session,
+  { columns, from, where, signal }: CopyKeys,
+): AsyncGenerator<KeyBatch> {
   const { list, order } = keysSelect(columns);
   const query = `SELECT ${list} FROM ${from}${where ? ` WHERE ${where}` : ''} ORDER BY ${order}`;
   const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });

@@ -7,6 +7,7 @@ import { CopyTextReader, rowParsers } from './copy-text.ts';
 import { sqlstate } from './errors.ts';
 import type { SessionPool } from './pool.ts';
 import { predicateCondition } from './predicates.ts';
+import { rangeCondition } from './ranges.ts';
 import { selectList } from './select.ts';
 import type { Session } from './session.ts';
 import { assertUnchanged, beginRead, from } from './transaction.ts';
@@ -46,6 +47,7 @@ async function begin(session: Session, table: Table, chunk: Chunk, want: Read): 
     ...new Set([
       ...want.columns.filter((column) => !column.constant).map((column) => column.name),
       ...(want.where ?? []).map((predicate) => predicate.column),
+      ...(want.range ? [want.range.column] : []),
     ]),
   ]);
   await session.query(planSettings(chunk));
@@ -54,8 +56,10 @@ async function begin(session: Session, table: Table, chunk: Chunk, want: Read): 
 /** One plan only is right for a range: the one that reads the range and nothing else. */
 export function planSettings(chunk: Chunk): string {
   const scans = chunk.kind === 'all' ? 'on' : 'off';
+  // Rows of one range of bookmarks may lie anywhere: a bitmap reads them in the order of the disk.
+  const bitmaps = chunk.kind === 'range' ? 'on' : scans;
   return `SELECT set_config('max_parallel_workers_per_gather', '0', true), set_config('enable_seqscan', '${scans}', true),
-    set_config('enable_bitmapscan', '${scans}', true)`;
+    set_config('enable_bitmapscan', '${bitmaps}', true)`;
 }
 
 const copyStatement = (table: Table, chunk: Chunk, want: Read, version: number): string =>
@@ -63,7 +67,10 @@ const copyStatement = (table: Table, chunk: Chunk, want: Read, version: number):
 
 /** The query of a chunk. */
 export function chunkSelect(table: Table, chunk: Chunk, want: Read, version: number): string {
-  const where = [boundsCondition(table, chunk), predicateCondition(table, want.where)].filter(Boolean).join(' AND ');
+  // A chunk of a range is a part of it.
+  const range = want.range && chunk.kind !== 'range' ? rangeCondition(table, want.range) : undefined;
+  const conditions = [boundsCondition(table, chunk), range, predicateCondition(table, want.where)];
+  const where = conditions.filter(Boolean).join(' AND ');
   const list = selectList(table, want.columns, want.format, version);
   return `SELECT ${list} FROM ${from(table)}${where ? ` WHERE ${where}` : ''}`;
 }

@@ -1,6 +1,7 @@
 /** The keeper of one exported snapshot: a session that stays in its transaction until disposed. */
 import { GodwitError } from '../../errors.ts';
 import type { Snapshot } from '../contract.ts';
+import { listAgain, listOpen, markReader } from './pending.ts';
 import { openSession, type Session } from './session.ts';
 import type { PostgresAddress } from './settings.ts';
 import { literal } from './sql.ts';
@@ -17,7 +18,7 @@ const marks = `pg_current_snapshot()::text || ' ' || extract(epoch FROM pg_postm
 export async function beginUnder(session: Session, begin: string, token: string): Promise<boolean> {
   const [name = '', ...wanted] = token.split(' ');
   const [found] = await session.query<{ marks: string }>(
-    `${begin}; SET TRANSACTION SNAPSHOT ${literal(name).trim()}; SELECT ${marks} AS marks`,
+    `${begin}; SET TRANSACTION SNAPSHOT ${literal(name).trim()}; SELECT ${marks} AS marks, ${markReader}`,
   );
   return found?.marks === wanted.join(' ');
 }
@@ -29,10 +30,12 @@ export async function openSnapshot(address: PostgresAddress): Promise<Snapshot> 
     const [where] = await session.query<{ position: string }>(
       `SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END)::text AS position`,
     );
+    const before = await listOpen(session);
     await session.query('BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY');
-    const [snapshot] = await session.query<{ token: string; at: string }>(
-      `SELECT pg_export_snapshot() || ' ' || ${marks} AS token, to_char(clock_timestamp(), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS at`,
+    const [snapshot] = await session.query<{ token: string }>(
+      `SELECT pg_export_snapshot() || ' ' || ${marks} AS token, ${markReader}`,
     );
+    const pending = await listAgain(session, before);
     if (!where || !snapshot) throw new GodwitError('INTERNAL', 'PostgreSQL exported no snapshot.');
 
     const { promise: lost, reject } = Promise.withResolvers<never>();
@@ -54,7 +57,8 @@ export async function openSnapshot(address: PostgresAddress): Promise<Snapshot> 
     return {
       token: snapshot.token,
       position: where.position,
-      takenAt: snapshot.at,
+      takenAt: before.clock,
+      pending: JSON.stringify(pending),
       consistency: 'snapshot',
       lost,
       async [Symbol.asyncDispose]() {

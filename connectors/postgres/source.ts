@@ -4,11 +4,15 @@ import { checkSource } from './check.ts';
 import { describeTables, listTables } from './describe.ts';
 import { exactFormats } from './exact.ts';
 import { databaseIdentity } from './identity.ts';
+import { digestKind } from './keys.ts';
+import { ended } from './pending.ts';
 import { SessionPool } from './pool.ts';
 import { readChunk, readFormats } from './read.ts';
 import { type PostgresSettings, resolve } from './settings.ts';
 import { openSnapshot } from './snapshot.ts';
 import { splitTable } from './split.ts';
+import { keyRanges, sourceDigest, sourceKeys } from './sweep.ts';
+import { takeWatermark } from './watermark.ts';
 
 /** Opens no connection yet. Throws SETTINGS_INVALID. */
 export function openSource(settings: PostgresSettings): Source {
@@ -34,6 +38,12 @@ export function openSource(settings: PostgresSettings): Source {
     split: (table, options) => splitTable(pool, table, options),
     read: (table, chunk, want) => readChunk(pool, table, chunk, want),
     exactFormats,
+    watermark: (table, follow, options) => takeWatermark(pool, table, follow, options),
+    ended,
+    keyRanges: (table, key, options) => keyRanges(pool, table, key, options),
+    keys: (table, key, range, want) => sourceKeys(pool, table, key, { range, want }),
+    digestKind,
+    digest: (table, key, range, want) => sourceDigest(pool, table, key, { range, want }),
     [Symbol.asyncDispose]: () => pool[Symbol.asyncDispose](),
   };
 }

@@ -5,6 +5,7 @@
  *    cost; else each is found by one walk of N entries along the key's index.
  * 3. `blocks`: ranges of the table's blocks, where the order of the key says nothing about the order on disk (random
  *    UUIDs): a key range would touch every block of the table. Needs one snapshot for all chunks.
+ * An incremental read has a fourth, `range` (split-range.ts); where that is of no use, one of these with a filter.
  */
 import { GodwitError } from '../../errors.ts';
 import type { Chunk, SplitOptions, Table } from '../contract.ts';
@@ -13,10 +14,18 @@ import { type PostgresExtras, type PostgresKeyIndex, postgresExtras } from './ex
 import { histogramBounds } from './histogram.ts';
 import type { SessionPool } from './pool.ts';
 import type { Session } from './session.ts';
+import { rangeChunks } from './split-range.ts';
 import { ident } from './sql.ts';
-import { beginRead, from } from './transaction.ts';
+import { from, reading, walkIndexes } from './transaction.ts';
 
 export function splitTable(pool: SessionPool, table: Table, options: SplitOptions): AsyncIterable<Chunk> {
+  const { range, after, size } = options;
+  const whole = () => splitAll(pool, table, options);
+  if (!range || isSmall(table, size) || (after && after.kind !== 'range')) return whole();
+  return rangeChunks(pool, table, { ...options, range, whole, rows: stride(table, size) });
+}
+
+function splitAll(pool: SessionPool, table: Table, options: SplitOptions): AsyncIterable<Chunk> {
   const extras = postgresExtras(table);
   const kind = options.after?.kind ?? kindOf(table, extras, options);
   switch (kind) {
@@ -27,14 +36,13 @@ export function splitTable(pool: SessionPool, table: Table, options: SplitOption
     case 'blocks':
       return blocks(table, extras?.pages ?? 0, options);
     default:
-      throw new GodwitError('INTERNAL', `A chunk of kind ${kind} is not one of rows.`);
+      throw new GodwitError('INTERNAL', `A chunk of kind ${kind} does not cut a whole table.`);
   }
 }
 
 /** Without statistics a random UUID is told by its type. TID ranges are read as ranges since 14. */
 function kindOf(table: Table, extras: PostgresExtras | undefined, options: SplitOptions): Chunk['kind'] {
-  const small = table.rows <= options.size.rows && table.bytes <= options.size.bytes;
-  if (small || !extras?.keyIndex) return 'all';
+  if (isSmall(table, options.size) || !extras?.keyIndex) return 'all';
   const first = extras.keyIndex.columns[0];
   const scattered =
     extras.correlation === undefined
@@ -43,6 +51,9 @@ function kindOf(table: Table, extras: PostgresExtras | undefined, options: Split
   const plain = table.kind === 'table' || table.kind === 'materialized view';
   return scattered && plain && extras.version >= 14 && options.snapshot.consistency === 'snapshot' ? 'blocks' : 'keys';
 }
+
+const isSmall = (table: Table, size: SplitOptions['size']): boolean =>
+  table.rows <= size.rows && table.bytes <= size.bytes;
 
 async function* all(table: Table, options: SplitOptions): AsyncGenerator<Chunk> {
   options.signal.throwIfAborted();
@@ -79,17 +90,8 @@ async function* keys(
     after = (options.after.bounds as KeyBounds).upto;
     if (!after) return; // that was the last one
   }
-  const session = await pool.take();
-  let clean = false;
-  const stop = () => session.destroy();
-  options.signal.addEventListener('abort', stop, { once: true });
-  try {
-    options.signal.throwIfAborted();
-    await beginRead(session, options.snapshot);
-    await session.query(
-      `SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
-         set_config('enable_sort', 'off', true), set_config('max_parallel_workers_per_gather', '0', true)`,
-    );
+  yield* reading(pool, options, async function* (session) {
+    await walkIndexes(session);
     let left = table.rows;
     const known = await histogramBounds(session, table, index, count, after?.[0]);
     for (;;) {
@@ -100,15 +102,7 @@ async function* keys(
       left -= rows;
       after = upto;
     }
-    await session.query('COMMIT');
-    clean = true;
-  } catch (error) {
-    throw options.signal.aborted ? options.signal.reason : error;
-  } finally {
-    options.signal.removeEventListener('abort', stop);
-    if (clean) await pool.give(session);
-    else session.destroy();
-  }
+  });
 }
 
 const nextOf = (bounds: string[]): string[] | undefined => (bounds.length > 0 ? bounds.splice(0, 1) : undefined);

@@ -4,6 +4,8 @@ import { type SnapshotRef, type Table, tableText } from '../contract.ts';
 import { storageHash } from './describe.ts';
 import { sqlstate } from './errors.ts';
 import { postgresExtras } from './extras.ts';
+import { markReader } from './pending.ts';
+import type { SessionPool } from './pool.ts';
 import type { Session } from './session.ts';
 import { beginUnder } from './snapshot.ts';
 import { columnList, tableIdent } from './sql.ts';
@@ -12,7 +14,7 @@ import { columnList, tableIdent } from './sql.ts';
 export async function beginRead(session: Session, snapshot: SnapshotRef): Promise<void> {
   const begin = 'BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY';
   if (snapshot.consistency === 'chunk') {
-    await session.query(begin);
+    await session.query(`${begin}; SELECT ${markReader}`);
     return;
   }
   const lost = (native?: string) =>
@@ -29,6 +31,44 @@ export async function beginRead(session: Session, snapshot: SnapshotRef): Promis
   }
   if (!same) throw lost();
 }
+
+export type Reading = { readonly snapshot: SnapshotRef; readonly signal: AbortSignal };
+
+/**
+ * What `work` gives, out of a read transaction of its own session. That goes back to the pool at a regular end alone; the signal
+ * ends it at once.
+ */
+export async function* reading<T>(
+  pool: SessionPool,
+  { snapshot, signal }: Reading,
+  work: (session: Session) => AsyncIterable<T>,
+): AsyncGenerator<T> {
+  signal.throwIfAborted();
+  const session = await pool.take();
+  let clean = false;
+  const stop = () => session.destroy();
+  signal.addEventListener('abort', stop, { once: true });
+  try {
+    signal.throwIfAborted();
+    await beginRead(session, snapshot);
+    yield* work(session);
+    await session.query('COMMIT');
+    clean = true;
+  } catch (error) {
+    throw signal.aborted ? signal.reason : error;
+  } finally {
+    signal.removeEventListener('abort', stop);
+    if (clean) await pool.give(session);
+    else session.destroy();
+  }
+}
+
+/** For the rest of the transaction: entries of an index in their order, not the table sorted. */
+export const walkIndexes = (session: Session) =>
+  session.query(
+    `SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
+       set_config('enable_sort', 'off', true), set_config('max_parallel_workers_per_gather', '0', true)`,
+  );
 
 /** Old-style children are tables of their own, so a plain table is read alone. */
 export const from = (table: Table): string => `${table.kind === 'table' ? 'ONLY ' : ''}${tableIdent(table.name)}`;
@@ -49,6 +89,7 @@ export async function assertUnchanged(session: Session, table: Table, columns: r
     const state = sqlstate(error);
     if (state === '42P01' || state === '3F000') throw changed('it does not exist any more');
     if (state === '42703') throw changed('a column was dropped or renamed');
+    if (state === '42501') throw notReadable(table);
     throw error;
   });
   for (const [i, column] of columns.entries()) {
@@ -76,6 +117,14 @@ export async function assertUnchanged(session: Session, table: Table, columns: r
   }
   if (grown) throw changed('partitions were added or removed');
 }
+
+/** Sessions have row_security off: a policy that would hide rows is this error too, not a smaller answer. */
+const notReadable = (table: Table) =>
+  new GodwitError(
+    'PRIVILEGE_MISSING',
+    `SELECT on ${tableText(table.name)} is missing, or row security would hide rows of it (then the login needs BYPASSRLS).`,
+    { table: tableText(table.name), native: '42501' },
+  );
 
 type Field = { columnID: number; tableID: number; dataTypeID: number; dataTypeModifier: number };
 
