@@ -1,6 +1,7 @@
 /** PostgreSQL 13 to 18 as a target. */
 import type { Format, Target } from '../contract.ts';
 import { databaseIdentity } from './identity.ts';
+import { digestKind } from './keys.ts';
 import { SessionPool } from './pool.ts';
 import type { Session, SessionOptions } from './session.ts';
 import { type PostgresSettings, resolve } from './settings.ts';
@@ -13,6 +14,8 @@ import { Ledger } from './target/ledger.ts';
 import { prepareWork } from './target/prepare.ts';
 import { publishWorks } from './target/publish.ts';
 import { describeTable, driftNotes, refusalsOf } from './target/refusals.ts';
+import { rememberedState, rememberState } from './target/state.ts';
+import { deleteChunk, digestOf, keysIn } from './target/sweep.ts';
 import { writeChunk } from './target/write.ts';
 
 const formats: readonly Format[] = ['pg-binary', 'pg-text', 'rows'];
@@ -37,6 +40,7 @@ export function openTarget(settings: PostgresSettings): Target {
     system: 'postgres',
     formats,
     takesFrames: true,
+    partitions: ['datetime'],
     nameLimit: 63,
     identity: () => pool.use(databaseIdentity),
     check: () => checkTarget(address),
@@ -57,6 +61,14 @@ export function openTarget(settings: PostgresSettings): Target {
       await ledger.ensure();
       yield* checkpointsOf(pool, work);
     },
+    refusesMode: () => undefined,
+    state: (work) => pool.use((session) => rememberedState(session, work)),
+    remember: (work, state) => withLedger((session) => rememberState(session, { ...work, state })),
+    keys: (work, range, signal) => keysIn(pool, work, { range, signal }),
+    digestKind,
+    digest: (work, range, signal) => digestOf(pool, work, { range, signal }),
+    deleteKeys: (work, claim, keys, signal) =>
+      deleteChunk({ pool, address, work, claim, options: { signal, quarantine: async () => {} } }, keys),
     [Symbol.asyncDispose]: () => pool[Symbol.asyncDispose](),
   };
 }

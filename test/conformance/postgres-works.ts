@@ -14,8 +14,12 @@ const versions = [undefined, 13, 14, 15, 16, 17] as const;
 export type Version = (typeof versions)[number];
 
 /** A suite for each version whose server can be had. */
-export async function describeVersions(what: string, suite: (version: Version, named: string) => void): Promise<void> {
-  for (const version of versions) {
+export async function describeVersions(
+  what: string,
+  suite: (version: Version, named: string) => void,
+  among: readonly Version[] = versions,
+): Promise<void> {
+  for (const version of among) {
     if (await missing(version === undefined ? 'postgres' : `postgres/${version}`)) continue;
     const named = `PostgreSQL ${version ?? 'of the package'} as a target`;
     describe(`${named}${what}`, () => suite(version, named));

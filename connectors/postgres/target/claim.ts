@@ -7,20 +7,31 @@ import type { Session } from '../session.ts';
 import { endBackend, notPrepared, ofWork } from './ledger.ts';
 import { keyOf } from './names.ts';
 
-const countColumns = 'rows_read, rows_written, rows_filtered, rows_quarantined, bytes';
+const countColumns =
+  'rows_read, rows_written, rows_filtered, rows_quarantined, bytes, rows_unchanged, rows_inserted, rows_updated, rows_deleted';
 type CountRow = {
   rows_read: string;
   rows_written: string;
   rows_filtered: string;
   rows_quarantined: string;
   bytes: string;
+  rows_unchanged: string | null;
+  rows_inserted: string | null;
+  rows_updated: string | null;
+  rows_deleted: string | null;
 };
+const maybe = (name: 'unchanged' | 'inserted' | 'updated' | 'deleted', value: string | null) =>
+  value === null ? {} : { [name]: Number(value) };
 const countsOf = (row: CountRow): Counts => ({
   read: Number(row.rows_read),
   written: Number(row.rows_written),
   filtered: Number(row.rows_filtered),
   quarantined: Number(row.rows_quarantined),
   bytes: Number(row.bytes),
+  ...maybe('unchanged', row.rows_unchanged),
+  ...maybe('inserted', row.rows_inserted),
+  ...maybe('updated', row.rows_updated),
+  ...maybe('deleted', row.rows_deleted),
 });
 
 type Claimed = CountRow & {
@@ -103,7 +114,7 @@ export async function register(session: Session, work: Work, claim: Claim): Prom
 export async function writeCheckpoint(session: Session, work: Work, claim: Claim, counts: Counts): Promise<void> {
   const updated = await session.query(
     `UPDATE _godwit.chunk SET done = true, done_at = now(),
-       (${countColumns}) = ($10::int8, $11::int8, $12::int8, $13::int8, $14::int8)
+       (${countColumns}) = ($10::int8, $11::int8, $12::int8, $13::int8, $14::int8, $15::int8, $16::int8, $17::int8, $18::int8)
      WHERE ${ofWork} AND chunk = $8 AND epoch = $9 AND NOT done RETURNING 1`,
     [
       ...keyOf(work),
@@ -114,6 +125,10 @@ export async function writeCheckpoint(session: Session, work: Work, claim: Claim
       counts.filtered,
       counts.quarantined,
       counts.bytes,
+      counts.unchanged ?? null,
+      counts.inserted ?? null,
+      counts.updated ?? null,
+      counts.deleted ?? null,
     ],
   );
   if (updated.length === 0) throw fenced(work, claim);

@@ -1,14 +1,17 @@
 /** Takes an unpublished work away, with everything made for it. What was published stays. */
 
 import { GodwitError } from '../../../errors.ts';
-import type { Work } from '../../contract.ts';
+import { swapsIn, type Work } from '../../contract.ts';
 import { sqlstate } from '../errors.ts';
 import type { Session } from '../session.ts';
 import { ident, literal, tableIdent } from '../sql.ts';
 import { endBackend, lockLedger, ofWork, takeOver, workRow } from './ledger.ts';
 import { hashOf, keyOf, ledgerSchema, stagingOf } from './names.ts';
 
-/** Idempotent. Writers that still try are ended first; those that come later find no chunk and no table: FENCED. */
+/**
+ * Idempotent. Writers that still try are ended first; those that come later find no chunk and no table: FENCED. What an
+ * increment has committed stays.
+ */
 export async function discardWork(session: Session, work: Work): Promise<void> {
   const row = await workRow(session, work);
   if (!row || row.published) return;
@@ -17,8 +20,10 @@ export async function discardWork(session: Session, work: Work): Promise<void> {
   await session.query(`BEGIN; ${lockLedger}`);
   // First the chunks: an attempt that is committing holds its row, and is waited for.
   await session.query(`DELETE FROM _godwit.chunk WHERE ${ofWork}`, keyOf(work));
-  await session.query(`DROP TABLE IF EXISTS ${tableIdent(stagingOf(work))}`);
-  await dropSequences(session, [hashOf(work)]);
+  if (swapsIn(work)) {
+    await session.query(`DROP TABLE IF EXISTS ${tableIdent(stagingOf(work))}`);
+    await dropSequences(session, [hashOf(work)]);
+  }
   if (work.mode === 'dumping') await removeSnapshot(session, work);
   await session.query(`DELETE FROM _godwit.work WHERE ${ofWork}`, keyOf(work));
   await disown(session, work);
@@ -132,7 +137,7 @@ export async function sweep(session: Session, work: Work): Promise<void> {
   const older = await session.query<{ run: string; generation: number; published: boolean }>(
     `SELECT run, generation, published_at IS NOT NULL AS published FROM _godwit.work
      WHERE (installation, job_uid, target, schema_name, table_name) = ($1, $2, $3, $4, $5) AND (run, generation) <> ($6, $7::int4)
-       AND ($8 = 'replace' OR published_at IS NOT NULL)`,
+       AND ($8 <> 'dumping' OR published_at IS NOT NULL)`,
     [
       work.installation,
       work.jobUid,

@@ -1,5 +1,5 @@
 /** A table that stays while its source's columns change between runs (decision 16). */
-import type { Work } from '../../contract.ts';
+import { swapsIn, type Work } from '../../contract.ts';
 import type { Session } from '../session.ts';
 import { ident, tableIdent } from '../sql.ts';
 import { columnSql, layout } from './layout.ts';
@@ -36,7 +36,7 @@ export type Drift = {
 };
 
 /** Does the table of that name stay, and only change its rows? Else a new one with the source's columns takes its place. */
-export const stays = (work: Work): boolean => work.mode === 'dumping' || work.swap === 'delete-insert';
+export const stays = (work: Work): boolean => !swapsIn(work) || work.swap === 'delete-insert';
 
 /**
  * Cases, by column: 1 new at the source: added, without NOT NULL; 2 gone at the source: stays and fills with NULL; 3 a type
@@ -91,7 +91,7 @@ export function driftOf(work: Work, there: readonly ColumnThere[], version: numb
     if (wanted.some((one) => one.final === column.name)) continue;
     const needed = !column.nullable && !column.default && !column.generated;
     const lenient = policy === 'add' || policy === 'ignore';
-    if (policy === undefined ? work.mode === 'replace' || needed : !lenient || (needed && column.key) || !stays(work)) {
+    if (policy === undefined ? swapsIn(work) || needed : !lenient || (needed && column.key) || !stays(work)) {
       differences.push(`${column.name} is there only`);
     } else if (lenient && !column.generated) {
       if (needed) change(column.name, `ALTER COLUMN ${ident(column.name)} DROP NOT NULL`);

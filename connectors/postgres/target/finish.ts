@@ -4,7 +4,7 @@
  * make (a function or an operator class that is not there) is left out with a note; rows that break a key are an error.
  */
 import { GodwitError } from '../../../errors.ts';
-import { tableText, type Work } from '../../contract.ts';
+import { swapsIn, tableText, type Work } from '../../contract.ts';
 import { sqlstate } from '../errors.ts';
 import { type PostgresExtras, type PostgresSequence, postgresExtras } from '../extras.ts';
 import type { Session } from '../session.ts';
@@ -12,6 +12,7 @@ import { columnList, ident, literal, tableIdent } from '../sql.ts';
 import { type LaidColumn, layout } from './layout.ts';
 import { addNotes, notPrepared, ofWork, release, takeOver, workRow } from './ledger.ts';
 import { indexName, keyOf, ledgerSchema, receiverOf, sequenceName, stagingOf } from './names.ts';
+import { isLoose, partitionColumn, tableKey } from './partitions.ts';
 
 type State = {
   readonly constraints: readonly string[];
@@ -33,8 +34,9 @@ export async function finishWork(session: Session, work: Work): Promise<void> {
   const row = await workRow(session, work);
   if (!row) throw notPrepared(work);
   if (row.finished || row.published) return;
-  if (work.mode === 'dumping') {
-    await session.query(`ANALYZE ${tableIdent(work.name)}`);
+  if (!swapsIn(work)) {
+    // What an increment changes is for autovacuum to notice.
+    if (work.mode === 'dumping') await session.query(`ANALYZE ${tableIdent(work.name)}`);
     await finished(session, work);
     return;
   }
@@ -45,8 +47,22 @@ export async function finishWork(session: Session, work: Work): Promise<void> {
   if (!(state.bytes < smallBytes && (await allAtOnce(session, steps)))) {
     await oneByOne(session, work, steps, notes);
   }
+  if (partitionColumn(work)) await refuseTwice(session, work);
   if (notes.length > 0) await addNotes(session, work, notes);
   await finished(session, work);
+}
+
+/** What no constraint of a partitioned table says: one row per key, whatever the partition. */
+async function refuseTwice(session: Session, work: Work): Promise<void> {
+  const { key } = keysOf(work);
+  if (key.length === 0) return;
+  const [twice] = await session.query(
+    `SELECT 1 FROM ${tableIdent(stagingOf(work))} GROUP BY ${columnList(key)} HAVING count(*) > 1 LIMIT 1`,
+  );
+  if (!twice) return;
+  const table = tableText(work.name);
+  const message = `PostgreSQL: two rows have the same key: ${work.key.join(', ')} of ${table}. The rows stay in their staging.`;
+  throw new GodwitError('CONSTRAINT_BROKEN', message, { table, target: work.target, native: '23505' });
 }
 
 async function finished(session: Session, work: Work): Promise<void> {
@@ -65,7 +81,7 @@ async function stateOf(session: Session, work: Work): Promise<State> {
        ARRAY(SELECT i.relname::text FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid WHERE x.indrelid = c.oid AND x.indisvalid) AS indexes,
        (SELECT json_agg(json_build_object('name', attname, 'default', atthasdef, 'identity', attidentity <> ''))
         FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped) AS columns,
-       pg_table_size(c.oid)::float8 AS bytes
+       coalesce((SELECT sum(pg_table_size(p.relid)) FROM pg_partition_tree(c.oid) p), pg_table_size(c.oid))::float8 AS bytes
      FROM pg_class c WHERE c.oid = to_regclass($1)`,
     [tableIdent(stagingOf(work))],
   );
@@ -136,10 +152,11 @@ type Named = {
 };
 
 /** Those that own an index, and the plain indexes. */
-function keysOf(work: Work): { constraints: Named[]; indexes: Named[] } {
+function keysOf(work: Work): { constraints: Named[]; indexes: Named[]; key: readonly string[] } {
   const extras = postgresExtras(work.source);
   const names = new Map(layout(work).map((column) => [column.final, column.name]));
   const key = work.key.map((column) => names.get(column) ?? column);
+  if (isLoose(work)) return { ...looseKeys(work, names), key };
   const owned = (extras?.constraints ?? []).filter((constraint) => constraint.kind !== 'check');
   const unique = [
     ...owned.filter((constraint) => constraint.kind !== 'exclude').map((constraint) => constraint.columns),
@@ -169,7 +186,64 @@ function keysOf(work: Work): { constraints: Named[]; indexes: Named[] } {
       columns: [],
       comment: index.comment,
     }));
-  return { constraints, indexes };
+  return { constraints, indexes, key };
+}
+
+/** The key alone is unique: rows that are gone at the source may stay here, beside those that took their place. */
+function looseKeys(work: Work, names: ReadonlyMap<string, string>): { constraints: Named[]; indexes: Named[] } {
+  const extras = postgresExtras(work.source);
+  const { columns: finals, primary } = tableKey(work);
+  const columns = finals.map((column) => names.get(column) ?? column);
+  const owned = (extras?.constraints ?? []).filter(({ kind }) => kind === 'primary key' || kind === 'unique');
+  const named = owned.find((one) => one.kind === 'primary key');
+  const constraint: Named = {
+    from: indexName(work, 0),
+    to: named?.name ?? `${work.name.name}_pkey`,
+    definition: `${primary ? 'PRIMARY KEY' : 'UNIQUE'} (${columnList(columns)})`,
+    columns,
+    comment: named?.comment,
+  };
+  const plain = [
+    ...owned.map((one) => ({ ...one, using: `USING btree (${columnList(one.columns)})` })),
+    ...(extras?.indexes ?? []).filter((index) => index.valid && index.using !== ''),
+  ];
+  const served = [`(${columnList(columns)})`, `(${columns.join(', ')})`].map((list) => `USING btree ${list}`);
+  const indexes = plain
+    .filter(({ using }) => !served.includes(using))
+    .map(({ name, using, comment }, i): Named => {
+      const from = indexName(work, 1000 + i);
+      // The primary key's own name is the key's.
+      const to = name === constraint.to ? `${name}_of_source` : name;
+      return {
+        from,
+        to,
+        definition: `INDEX ${ident(from)} ON ${tableIdent(stagingOf(work))} ${using}`,
+        columns: [],
+        comment,
+      };
+    });
+  return { constraints: work.key.length > 0 ? [constraint] : [], indexes };
+}
+
+/** For the plan: what the source's table has and this one has not. */
+export function looseNotes(work: Work): string[] {
+  const extras = postgresExtras(work.source);
+  const column = partitionColumn(work);
+  const key = tableKey(work);
+  const sameKey = (columns: readonly string[]) => columns.join() === work.key.join();
+  const unique = [
+    ...(extras?.constraints ?? []).filter(({ kind, columns }) => kind === 'unique' && !sameKey(columns)),
+    ...(extras?.indexes ?? []).filter((index) => index.unique),
+  ].map(({ name }) => name);
+  const excluding = (extras?.constraints ?? []).filter(({ kind }) => kind === 'exclude').map(({ name }) => name);
+  const foreign = (extras?.foreignKeys ?? []).map(({ name }) => name);
+  const month = column && `cut by the months of ${column.name} (UTC)`;
+  return [
+    month && (key.columns === work.key ? month : `${month}; the key of the table is (${key.columns.join(', ')})`),
+    unique.length > 0 && `${unique.join(', ')}: unique at the source, a plain index here`,
+    excluding.length > 0 && `${excluding.join(', ')}: an exclusion constraint, left out here`,
+    foreign.length > 0 && `${foreign.join(', ')}: a foreign key, left out here`,
+  ].filter((note) => typeof note === 'string' && note !== '') as string[];
 }
 
 type SequenceOf = { readonly column: LaidColumn; readonly from: string; readonly sequence: PostgresSequence };
@@ -230,7 +304,7 @@ function stepsOf(work: Work, state: State): { steps: Step[]; notes: string[] } {
     if (column.comment !== undefined && here.has(column.name))
       comment(`COLUMN ${table}.${ident(column.name)}`, column.comment);
   }
-  if (work.source.kind === 'partitioned')
+  if (work.source.kind === 'partitioned' && !partitionColumn(work))
     notes.push(`${tableText(work.name)}: partitioned at the source, one plain table here`);
   return { steps, notes };
 }
@@ -262,7 +336,8 @@ function columnSteps(work: Work, state: State, extras: PostgresExtras | undefine
           });
         }
       } else if (!now.identity) {
-        const kind = sequence.kind === 'identity always' ? 'ALWAYS' : 'BY DEFAULT';
+        // Increments bring values of their own, which ALWAYS refuses in an update.
+        const kind = sequence.kind === 'identity always' && !isLoose(work) ? 'ALWAYS' : 'BY DEFAULT';
         const notNull = column.notNull ? '' : `${alter} SET NOT NULL; `;
         steps.push({
           what,
@@ -294,4 +369,22 @@ export function advance(table: string, column: string, sequenceName: string, s: 
   // Values of a cycling sequence say nothing about where it is.
   const value = s.cycle ? last : `${further}(${last}, (SELECT ${far}(${ident(column)})::numeric FROM ${table}))`;
   return `SELECT setval(${literal(sequenceName).trim()}::regclass, ${clamp}::int8, true) FROM (SELECT ${value} AS v) x WHERE ${within}`;
+}
+
+/** Sequences of a table that gets increments, as far as the source's were when it was described; never back. */
+export async function keepUp(session: Session, work: Work): Promise<void> {
+  for (const { final, special } of layout(work)) {
+    const sequence = special?.sequence;
+    if (!sequence || sequence.last === null || sequence.cycle) continue;
+    const [own] = await session.query<{ name: string | null }>('SELECT pg_get_serial_sequence($1, $2) AS name', [
+      tableIdent(work.name),
+      final,
+    ]);
+    if (!own?.name) continue;
+    const behind = sequence.increment.startsWith('-') ? '>' : '<';
+    await session.query(
+      `SELECT setval(${literal(own.name).trim()}::regclass, ${sequence.last}::int8, true) FROM ${own.name}
+       WHERE last_value ${behind} ${sequence.last}::int8 OR (last_value = ${sequence.last}::int8 AND NOT is_called)`,
+    );
+  }
 }

@@ -12,6 +12,7 @@ import { columnList, ident, literal, tableIdent } from '../sql.ts';
 import { layout } from './layout.ts';
 import type { PendingKey } from './ledger.ts';
 import { stagingOf } from './names.ts';
+import { isLoose } from './partitions.ts';
 
 /** A key that is made in the swap itself. */
 export type LateKey = {
@@ -45,6 +46,8 @@ export async function addForeignKeys(
   const late: LateKey[] = [];
   const missing: PendingKey[] = [];
   for (const work of works) {
+    // Rows deleted at the source stay, rows arrive in any order: such a table has no keys to others, nor others to it.
+    if (isLoose(work)) continue;
     late.push(...(await leftOutBefore(session, work)));
     if (kept.has(work)) continue;
     const keys = postgresExtras(work.source)?.foreignKeys ?? [];

@@ -3,7 +3,7 @@
  * because definitions (generated columns, checks, indexes) speak of them; a mapping's new names are given at the end, when
  * the server changes all definitions by itself.
  */
-import type { PlanColumn, Work } from '../../contract.ts';
+import { type PlanColumn, swapsIn, type Work } from '../../contract.ts';
 import { type PostgresColumn, type PostgresExtras, postgresExtras } from '../extras.ts';
 import { ident } from '../sql.ts';
 
@@ -49,7 +49,7 @@ export function layout(work: Work): LaidColumn[] {
 
 /** Columns of the stream, in its order, by their names while the rows arrive. */
 export function loadedNames(work: Work): string[] {
-  if (work.mode === 'dumping') return work.columns.map((column) => column.name);
+  if (!swapsIn(work)) return work.columns.map((column) => column.name);
   const names = new Map(layout(work).map((column) => [column.plan, column.name]));
   return work.columns.map((column) => names.get(column) ?? column.name);
 }

@@ -11,7 +11,7 @@ import type { SessionPool } from '../pool.ts';
 import type { Session } from '../session.ts';
 import { keyOf } from './names.ts';
 
-const current = 1;
+const current = 2;
 
 /** Any number nobody else uses: the lock under which the ledger and shared objects (schemas, types) are made. */
 const lockNumber = '7160131943126';
@@ -55,7 +55,21 @@ CREATE TABLE _godwit.made (
   made_at timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (kind, schema_name, name));
 COMMENT ON TABLE _godwit.made IS 'Schemas and types made for tables that are not published yet: a cancel removes them.';
-INSERT INTO _godwit.version VALUES (${current});`;
+INSERT INTO _godwit.version VALUES (1);`;
+
+/** From each version to the next, each statement harmless when repeated. */
+const upgrades: Readonly<Record<number, string>> = {
+  1: `
+ALTER TABLE _godwit.chunk ADD COLUMN IF NOT EXISTS rows_unchanged bigint, ADD COLUMN IF NOT EXISTS rows_inserted bigint,
+  ADD COLUMN IF NOT EXISTS rows_updated bigint, ADD COLUMN IF NOT EXISTS rows_deleted bigint;
+COMMENT ON COLUMN _godwit.chunk.rows_unchanged IS 'This one and the next two: of increments; null for chunks of a load.';
+CREATE TABLE IF NOT EXISTS _godwit.state (
+  installation text NOT NULL, job_uid text NOT NULL, target text NOT NULL, schema_name text NOT NULL, table_name text NOT NULL,
+  relation oid NOT NULL, state json NOT NULL, remembered_at timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (installation, job_uid, target, schema_name, table_name));
+COMMENT ON TABLE _godwit.state IS 'How far tables of incremental modes are. It holds for the table with this oid alone.';
+UPDATE _godwit.version SET version = 2 WHERE version = 1;`,
+};
 
 /** Condition on one unit of work; its values are `keyOf(work)`, $1 to $7. */
 export const ofWork = `(${keyColumns}) = ($1, $2, $3, $4, $5, $6, $7)`;
@@ -101,7 +115,7 @@ async function make(session: Session): Promise<void> {
     }
   };
   let found = await version();
-  if (found === undefined) {
+  if (found === undefined || found < current) {
     try {
       await session.query(`BEGIN; ${lockLedger}`);
       const [there] = await session.query<{ schema: boolean; version: boolean }>(
@@ -109,6 +123,8 @@ async function make(session: Session): Promise<void> {
       );
       if (!there?.schema) await session.query('CREATE SCHEMA _godwit');
       if (!there?.version) await session.query(definitions);
+      // Another worker may have been first.
+      for (let at = (await version()) ?? current; at < current; at++) await session.query(upgrades[at] ?? '');
       await session.query('COMMIT');
     } catch (error) {
       throw closed(error);

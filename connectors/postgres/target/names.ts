@@ -1,6 +1,6 @@
 /** Names on the way: short, of one hash, so that names of 63 bytes, in mixed case or reserved never meet. */
 import { createHash } from 'node:crypto';
-import type { TableName, Work } from '../../contract.ts';
+import { swapsIn, type TableName, type Work } from '../../contract.ts';
 
 /** The schema that holds what Godwit must remember on a target, and tables on their way. */
 export const ledgerSchema = '_godwit';
@@ -26,8 +26,8 @@ export const stagingOf = (work: Work): TableName => ({ schema: ledgerSchema, nam
 export const indexName = (work: Work, n: number): string => `i_${hashOf(work)}_${n}`;
 export const sequenceName = (work: Work, n: number): string => `q_${hashOf(work)}_${n}`;
 
-/** Where the rows go: dumping appends to the final table, replace fills a staging. */
-export const receiverOf = (work: Work): TableName => (work.mode === 'dumping' ? work.name : stagingOf(work));
+/** Where the rows go: dumping and increments go into the final table, a load fills a staging. */
+export const receiverOf = (work: Work): TableName => (swapsIn(work) ? stagingOf(work) : work.name);
 
 /** Cut to the server's 63 bytes at a character, with room for an ending. */
 export function shortened(name: string, ending: string): string {

@@ -1,6 +1,6 @@
 /** Makes everything a table needs before its first row: ownership, schemas, user types, the receiving table. */
 import { GodwitError } from '../../../errors.ts';
-import type { Work } from '../../contract.ts';
+import { swapsIn, type Work } from '../../contract.ts';
 import { sqlstate } from '../errors.ts';
 import { type PostgresUserType, postgresExtras } from '../extras.ts';
 import type { Session } from '../session.ts';
@@ -11,6 +11,8 @@ import { columnSql, isWhole, type LaidColumn, layout, renames } from './layout.t
 import { addNotes, lockLedger, notPrepared, workRow } from './ledger.ts';
 import { keyOf, receiverOf } from './names.ts';
 import { notOwned, ownership } from './ownership.ts';
+import { addPartitions, everyMonth, partitionClause, partitionColumn, tableKey } from './partitions.ts';
+import { tableFacts } from './temporary.ts';
 import { createType, planTypes } from './user-types.ts';
 
 /** One transaction under the ledger's lock, so that two tables that need one type do not make it twice. */
@@ -24,7 +26,9 @@ export async function prepareWork(session: Session, work: Work): Promise<void> {
   const [there] = await session.query<{ oid: string | null }>('SELECT to_regclass($1)::oid::text AS oid', [
     tableIdent(receiverOf(work)),
   ]);
-  if (known && there?.oid) {
+  const begun = known && there?.oid;
+  if (work.increment) await tableFacts(session, work);
+  if (begun) {
     await session.query('COMMIT');
     return;
   }
@@ -49,6 +53,8 @@ async function own(session: Session, work: Work): Promise<void> {
   const found = await ownership(session, work);
   const refused = notOwned(work, found);
   if (refused) throw refused;
+  // An increment's table is its own already.
+  if (work.increment) return;
   // A replaced table changes its owner when it is published; a dumping table now, with its first row.
   const takes = work.mode === 'dumping' || !found.owned;
   if (!takes) return;
@@ -99,21 +105,26 @@ async function makeTypes(session: Session, work: Work): Promise<readonly string[
 
 async function makeReceiver(session: Session, work: Work, oid: string | undefined): Promise<string[]> {
   const table = tableIdent(receiverOf(work));
-  // Dumping into a table that is there: refusals have compared its columns.
-  const [there] =
-    work.mode === 'dumping'
-      ? await session.query('SELECT to_regclass($1) AS r WHERE to_regclass($1) IS NOT NULL', [table])
-      : [];
+  // Into a table that is there: refusals have compared its columns.
+  const [there] = swapsIn(work)
+    ? []
+    : await session.query('SELECT to_regclass($1) AS r WHERE to_regclass($1) IS NOT NULL', [table]);
   if (there) {
     if (oid !== undefined) await adapt(session, work, oid);
+    if (work.increment) await takeValues(session, work);
     return [];
   }
-  if (oid !== undefined && work.mode === 'replace') throw notPrepared(work);
+  if (oid !== undefined && swapsIn(work)) throw notPrepared(work);
   const { columns, notes } = await possible(session, work);
   await createTable(session, work, columns);
   if (work.mode === 'dumping') {
     for (const statement of renames(table, columns)) await session.query(statement);
-    if (work.key.length > 0) await session.query(`ALTER TABLE ${table} ADD PRIMARY KEY (${columnList(work.key)})`);
+    if (work.key.length > 0) {
+      const key = tableKey(work);
+      await session.query(
+        `ALTER TABLE ${table} ADD ${key.primary ? 'PRIMARY KEY' : 'UNIQUE'} (${columnList(key.columns)})`,
+      );
+    }
     for (const column of columns) {
       if (column.comment !== undefined) {
         await session.query(`COMMENT ON COLUMN ${table}.${ident(column.final)} IS ${literal(column.comment)}`);
@@ -125,13 +136,36 @@ async function makeReceiver(session: Session, work: Work, oid: string | undefine
     );
     await remember(session, work, 'table', work.name.schema, work.name.name);
   }
+  await makeMonths(session, work, columns);
   return notes;
+}
+
+/** The DEFAULT partition, and those asked for at once. */
+async function makeMonths(session: Session, work: Work, columns: readonly LaidColumn[]): Promise<void> {
+  const column = columns.find((one) => one.plan && one.plan === partitionColumn(work));
+  if (!column) return;
+  const table = receiverOf(work);
+  const [made] = await session.query<{ oid: string }>('SELECT $1::regclass::oid::text AS oid', [tableIdent(table)]);
+  const cut = { table, oid: made?.oid ?? '0', column: work.mode === 'dumping' ? column.final : column.name };
+  const years = work.partition?.years;
+  await addPartitions(session, cut, new Set(['default', ...(years ? everyMonth(years) : [])]));
+}
+
+/** An identity that is ALWAYS the table's own refuses the values of the source in an update. */
+async function takeValues(session: Session, work: Work): Promise<void> {
+  const { columns } = await tableFacts(session, work);
+  const moved = new Set(work.columns.map((column) => column.name));
+  const own = columns.filter(({ name, always }) => always && moved.has(name));
+  if (own.length === 0) return;
+  const changes = own.map(({ name }) => `ALTER COLUMN ${ident(name)} SET GENERATED BY DEFAULT`);
+  await session.query(`ALTER TABLE ${tableIdent(work.name)} ${changes.join(', ')}`);
 }
 
 const createTable = (session: Session, work: Work, columns: readonly LaidColumn[]) => {
   const list = columns.map((column) => columnSql(column, session.version)).join(',\n  ');
   // Nobody reads a staging before it is complete: vacuum and analyze would only disturb.
-  const options = work.mode === 'replace' ? ' WITH (autovacuum_enabled = off)' : '';
+  const clause = partitionClause(work);
+  const options = clause !== '' ? clause : swapsIn(work) ? ' WITH (autovacuum_enabled = off)' : '';
   return session.query(`CREATE TABLE ${tableIdent(receiverOf(work))} (\n  ${list})${options}`);
 };
 

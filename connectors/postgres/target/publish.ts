@@ -1,14 +1,16 @@
 /** Makes complete tables visible: those given together in one step. */
 
 import { reach } from '../../../faults.ts';
-import { type Published, type TableName, tableText, type Work } from '../../contract.ts';
+import { type Published, swapsIn, type TableName, tableText, type Work } from '../../contract.ts';
 import type { Session } from '../session.ts';
 import { ident, tableIdent } from '../sql.ts';
-import { finishWork } from './finish.ts';
+import { finishWork, keepUp } from './finish.ts';
 import { addForeignKeys, tried } from './foreign-keys.ts';
 import { addNotes, notPrepared, ofWork, type PendingKey, takeOver, workRow } from './ledger.ts';
 import { keyOf } from './names.ts';
+import { saveState } from './state.ts';
 import { keepMade, swap } from './swap.ts';
+import { tableFacts } from './temporary.ts';
 
 /**
  * Called again after a lost answer it finds the marker of the swap, does what was left to do behind it, and gives the same
@@ -29,7 +31,8 @@ export async function publishWorks(
   for (const work of open) await finishWork(session, work);
   for (const work of open.filter((one) => one.mode === 'dumping')) await completeSnapshot(session, work);
   const outdated: string[] = [];
-  const swapping = open.filter((work) => work.mode === 'replace');
+  for (const work of open.filter((one) => one.increment)) await completeIncrement(session, work);
+  const swapping = open.filter(swapsIn);
   if (swapping.length > 0) {
     for (const work of swapping) await takeOver(session, work);
     const keys = await addForeignKeys(session, swapping, await keptTables(session, swapping));
@@ -96,6 +99,26 @@ async function completeSnapshot(session: Session, work: Work): Promise<void> {
   );
   await session.query(`UPDATE _godwit.work SET published_at = now() WHERE ${ofWork}`, keyOf(work));
   await keepMade(session, work);
+  await session.query('COMMIT');
+  reach('after-swap');
+}
+
+/** Its rows are there already; from here on it is remembered how far they are. A backfill remembers nothing. */
+async function completeIncrement(session: Session, work: Work): Promise<void> {
+  await session.query('BEGIN');
+  const [row] = await session.query<{ open: boolean }>(
+    `SELECT published_at IS NULL AS open FROM _godwit.work WHERE ${ofWork} FOR UPDATE`,
+    keyOf(work),
+  );
+  if (!row) throw notPrepared(work);
+  if (row.open) {
+    const { oid } = await tableFacts(session, work);
+    if (work.state) await saveState(session, work, oid);
+    await keepUp(session, work);
+    await session.query(`UPDATE _godwit.work SET published_at = now() WHERE ${ofWork}`, keyOf(work));
+    await keepMade(session, work);
+  }
+  reach('in-swap');
   await session.query('COMMIT');
   reach('after-swap');
 }

@@ -12,6 +12,8 @@ import { advance } from './finish.ts';
 import { layout } from './layout.ts';
 import type { PendingKey } from './ledger.ts';
 import { stagingOf } from './names.ts';
+import { addPartitions, monthsIn } from './partitions.ts';
+import { factsOf } from './temporary.ts';
 
 export async function refill(
   session: Session,
@@ -31,6 +33,7 @@ export async function refill(
   for (const trigger of triggers) await alter(`DISABLE TRIGGER ${ident(trigger.name)}`);
   await session.query(`DELETE FROM ${table}`);
   await adapt(session, work, oid);
+  await makeMonths(session, work);
   await session.query(
     `INSERT INTO ${table} (${columnList(columns.map((column) => column.final))}) OVERRIDING SYSTEM VALUE
      SELECT ${columnList(columns.map((column) => column.name))} FROM ${staging}`,
@@ -52,4 +55,13 @@ export async function refill(
     notes: [`${tableText(work.name)}: rows were exchanged in the old table; its own definition was kept`],
     pending: incoming.flatMap((key) => (key.pending ? [key.pending] : [])),
   };
+}
+
+/** The old table may be partitioned, by this work or by whoever made it. */
+async function makeMonths(session: Session, work: Work): Promise<void> {
+  const facts = await factsOf(session, work, work.name);
+  const laid = layout(work).find((column) => column.final === facts?.month);
+  if (!facts || facts.month === null || !laid) return;
+  const cut = { table: work.name, oid: facts.oid, column: facts.month };
+  await addPartitions(session, cut, await monthsIn(session, tableIdent(stagingOf(work)), laid.name));
 }

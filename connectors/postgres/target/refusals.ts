@@ -1,13 +1,15 @@
 /** What a plan must know of the target before anything is written there. Writes nothing. */
 import { GodwitError } from '../../../errors.ts';
-import { type ExistingTable, type TableName, tableText, type Work } from '../../contract.ts';
+import { type ExistingTable, swapsIn, type TableName, tableText, type Work } from '../../contract.ts';
 import { postgresExtras } from '../extras.ts';
 import type { Session } from '../session.ts';
 import { ident, tableIdent } from '../sql.ts';
 import { dependentsOf } from './dependents.ts';
 import { columnsOf, driftOf, stays } from './drift.ts';
+import { looseNotes } from './finish.ts';
 import { layout } from './layout.ts';
 import { isEmpty, notOwned, ownership } from './ownership.ts';
+import { isLoose, partitionRefusal } from './partitions.ts';
 import { leavingOf } from './swap.ts';
 import { planTypes } from './user-types.ts';
 
@@ -19,17 +21,17 @@ export async function refusalsOf(session: Session, work: Work, ledger: boolean):
     ...(await privileges(session, work)),
     ...(await missingTypes(session, work)),
     ...(await planTypes(session, work)).refusals,
+    partitionRefusal(work),
   ];
   if (owner.exists && owner.oid !== undefined) {
     const kind = await kindOf(session, owner.oid);
     if (kind !== 'r' && kind !== 'p') {
       refused.push(new GodwitError('TARGET_DIFFERS', `${where.table} exists on the target and is no table.`, where));
     } else {
-      const keeps = work.mode === 'dumping' || work.existing === 'adopt' || work.swap === 'delete-insert';
+      const keeps = !swapsIn(work) || work.existing === 'adopt' || work.swap === 'delete-insert';
       const fresh = work.mode === 'dumping' && work.existing === 'overwrite' && !owner.mine;
       if (keeps && !fresh) refused.push(...(await otherColumns(session, work, owner.oid)));
-      if (work.mode === 'replace' && work.swap === 'rename')
-        refused.push(...(await notCarried(session, work, owner.oid)));
+      if (swapsIn(work) && work.swap === 'rename') refused.push(...(await notCarried(session, work, owner.oid)));
     }
   }
   return refused.filter((error) => error !== undefined);
@@ -166,12 +168,14 @@ async function otherColumns(session: Session, work: Work, oid: string): Promise<
 
 /** What a run would change in a table that stays, in words. */
 export async function driftNotes(session: Session, work: Work): Promise<readonly string[]> {
-  if (!stays(work)) return [];
+  const notes = swapsIn(work) && isLoose(work) ? looseNotes(work) : [];
+  if (!stays(work)) return notes;
   const [there] = await session.query<{ oid: string }>(
     'SELECT to_regclass($1)::oid::text AS oid WHERE to_regclass($1) IS NOT NULL',
     [tableIdent(work.name)],
   );
-  return there ? driftOf(work, await columnsOf(session, there.oid), session.version).notes : [];
+  if (!there) return notes;
+  return [...notes, ...driftOf(work, await columnsOf(session, there.oid), session.version).notes];
 }
 
 async function notCarried(session: Session, work: Work, oid: string): Promise<GodwitError[]> {

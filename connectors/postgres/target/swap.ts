@@ -12,7 +12,9 @@ import type { KeysDone, LateKey } from './foreign-keys.ts';
 import { layout, renames } from './layout.ts';
 import { ofWork, type PendingKey } from './ledger.ts';
 import { keyOf, ledgerSchema, shortened, stagingOf } from './names.ts';
+import { movePartitions, partitionColumn } from './partitions.ts';
 import { refill } from './refill.ts';
+import { replaceState } from './state.ts';
 
 /** Some seconds in all: who asked for the publication shows that it waits, and asks again. */
 const attempts = 3;
@@ -150,9 +152,10 @@ async function moveOver(session: Session, work: Work, replaces: boolean): Promis
   const table = tableIdent(work.name);
   await session.query(
     `ALTER TABLE ${tableIdent(stagingOf(work))} SET SCHEMA ${ident(schema)};
-     ALTER TABLE ${tableIdent({ schema, name: stagingOf(work).name })} RENAME TO ${ident(name)};
-     ALTER TABLE ${table} RESET (autovacuum_enabled)`,
+     ALTER TABLE ${tableIdent({ schema, name: stagingOf(work).name })} RENAME TO ${ident(name)}`,
   );
+  if (partitionColumn(work)) await movePartitions(session, work);
+  else await session.query(`ALTER TABLE ${table} RESET (autovacuum_enabled)`);
   const objects = renamedObjects(work);
   const names = objects.flatMap(({ from, to }) => [
     from,
@@ -256,6 +259,7 @@ async function mark(
      ON CONFLICT (schema_name, table_name) DO UPDATE SET installation = $3, job_uid = $4, relation = $5::regclass::oid, taken_at = now()`,
     [work.name.schema, work.name.name, work.installation, work.jobUid, tableIdent(work.name)],
   );
+  await replaceState(session, work);
   await keepMade(session, work);
 }
 

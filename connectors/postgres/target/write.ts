@@ -3,7 +3,16 @@
  */
 import { GodwitError } from '../../../errors.ts';
 import { reach } from '../../../faults.ts';
-import { type Batch, type Claim, type Counts, tableText, type Work, type WriteOptions } from '../../contract.ts';
+import {
+  type Batch,
+  type Claim,
+  type Counts,
+  swapsIn,
+  type TableName,
+  tableText,
+  type Work,
+  type WriteOptions,
+} from '../../contract.ts';
 import type { SessionPool } from '../pool.ts';
 import { openSession, type Session } from '../session.ts';
 import type { PostgresAddress } from '../settings.ts';
@@ -12,7 +21,10 @@ import { durable, fenced, register, writeCheckpoint } from './claim.ts';
 import { CopyIn } from './copy-in.ts';
 import { loadedNames } from './layout.ts';
 import { endBackend } from './ledger.ts';
+import { merge } from './merge.ts';
 import { receiverOf } from './names.ts';
+import { makePartitions, monthsIn, partitionColumn } from './partitions.ts';
+import { type Facts, makeTemporary, stateChanged, tableFacts, temporary } from './temporary.ts';
 import { RowsWriter } from './write-rows.ts';
 
 export type Writing = {
@@ -23,7 +35,11 @@ export type Writing = {
   readonly options: WriteOptions;
 };
 
-export async function writeChunk(writing: Writing, batches: AsyncIterable<Batch>): Promise<Counts> {
+export const writeChunk = (writing: Writing, batches: AsyncIterable<Batch>): Promise<Counts> =>
+  durably(writing, (session) => moveIn(session, writing, batches));
+
+/** In one transaction with the chunk's checkpoint. */
+export async function durably(writing: Writing, move: (session: Session) => Promise<Counts>): Promise<Counts> {
   const { pool, work, claim } = writing;
   const { signal } = writing.options;
   signal.throwIfAborted();
@@ -36,7 +52,7 @@ export async function writeChunk(writing: Writing, batches: AsyncIterable<Batch>
     signal.throwIfAborted();
     const { started } = await register(session, work, claim);
     await session.query('BEGIN');
-    const counts = await moveIn(session, writing, batches);
+    const counts = await move(session);
     reach('before-commit');
     await writeCheckpoint(session, work, claim, counts);
     reach('between-checkpoint-and-commit');
@@ -94,35 +110,71 @@ async function moveIn(session: Session, writing: Writing, batches: AsyncIterable
       ended = true;
       return empty(writing);
     }
-    const rest = { iterator, first: first.value };
+    const landing = await landingOf(session, writing, first.value);
+    const rest = { iterator, first: first.value, into: landing.table };
     const counts =
       first.value.kind === 'rows' ? await moveRows(session, writing, rest) : await moveBytes(session, writing, rest);
     ended = true;
-    return counts;
+    return landing.facts ? await settle(session, writing, counts, landing.facts) : counts;
   } finally {
     // Not awaited: a source that hangs would keep us here, and the transaction open.
     if (!ended) void Promise.resolve(iterator.return?.()).catch(() => {});
   }
 }
 
-type Rest = { readonly iterator: AsyncIterator<Batch>; readonly first: Batch };
+type Rest = { readonly iterator: AsyncIterator<Batch>; readonly first: Batch; readonly into: TableName };
+
+/** Where COPY puts the rows: right into the table, or first beside it where they must be compared or have no partition yet. */
+async function landingOf(
+  session: Session,
+  { work }: Writing,
+  first: Batch,
+): Promise<{ table: TableName; facts?: Facts }> {
+  if (!work.increment && !partitionColumn(work)) return { table: receiverOf(work) };
+  const facts = await tableFacts(session, work);
+  if (!work.increment && facts.month === null) return { table: receiverOf(work) };
+  await makeTemporary(session, work, facts, first.kind === 'rows');
+  return { table: temporary, facts };
+}
+
+async function settle(session: Session, { work, pool }: Writing, counts: Counts, facts: Facts): Promise<Counts> {
+  const rows = counts.written;
+  if (work.increment) {
+    const { inserted, updated } = await merge(session, pool, { work, facts, rows });
+    const written = inserted + updated;
+    return { ...counts, written, unchanged: rows - written, inserted, updated };
+  }
+  if (facts.month !== null && rows > 0) {
+    const from = tableIdent(temporary);
+    const table = receiverOf(work);
+    await makePartitions(
+      pool,
+      { table, oid: facts.oid, column: facts.month },
+      await monthsIn(session, from, facts.month),
+    );
+    const list = columnList(loadedNames(work));
+    await session.query(`INSERT INTO ${tableIdent(table)} (${list}) SELECT ${list} FROM ${from}`);
+  }
+  return counts;
+}
 
 /** The rows lane says nothing when there is nothing; a stream of bytes always has an end that says how many rows. */
 function empty({ work, claim }: Writing): Counts {
-  if (work.writeFormat === 'rows') return { read: 0, written: 0, filtered: 0, quarantined: 0, bytes: 0 };
-  throw cut(work, claim);
+  if (work.writeFormat !== 'rows') throw cut(work, claim);
+  const counts = { read: 0, written: 0, filtered: 0, quarantined: 0, bytes: 0 };
+  return work.increment ? { ...counts, unchanged: 0, inserted: 0, updated: 0 } : counts;
 }
 
-export const copySql = (work: Work, format: 'binary' | 'text'): string => {
+const copySql = (work: Work, into: TableName, format: 'binary' | 'text'): string => {
   const names = loadedNames(work);
   const list = names.length === 0 ? '' : ` (${columnList(names)})`;
-  return `COPY ${tableIdent(receiverOf(work))}${list} FROM STDIN WITH (FORMAT ${format})`;
+  return `COPY ${tableIdent(into)}${list} FROM STDIN WITH (FORMAT ${format})`;
 };
 
-async function moveBytes(session: Session, writing: Writing, { iterator, first }: Rest): Promise<Counts> {
+async function moveBytes(session: Session, writing: Writing, { iterator, first, into }: Rest): Promise<Counts> {
   const { work, claim, options } = writing;
   const copy = new CopyIn(session);
-  await copy.start(session, copySql(work, copyFormat(work)));
+  await copy.start(session, copySql(work, into, copyFormat(work)));
   let bytes = 0;
   let said: number | undefined;
   for (let batch: Batch | undefined = first; batch; ) {
@@ -152,8 +204,8 @@ function copyFormat(work: Work): 'binary' | 'text' {
   throw new GodwitError('INTERNAL', `PostgreSQL does not take bytes of ${work.writeFormat}.`);
 }
 
-async function moveRows(session: Session, writing: Writing, { iterator, first }: Rest): Promise<Counts> {
-  const writer = new RowsWriter(session, writing.work, writing.options, copySql(writing.work, 'text'));
+async function moveRows(session: Session, writing: Writing, { iterator, first, into }: Rest): Promise<Counts> {
+  const writer = new RowsWriter(session, writing.work, writing.options, copySql(writing.work, into, 'text'));
   for (let batch: Batch | undefined = first; batch; ) {
     if (batch.kind !== 'rows') throw new GodwitError('INTERNAL', `A ${batch.kind} batch among rows.`);
     await writer.take(batch.rows);
@@ -172,7 +224,8 @@ const cut = (work: Work, claim: Claim): GodwitError => {
 /** Where it happened. A staging that is not there any more means that somebody discarded this work. */
 function placed(error: unknown, work: Work, claim: Claim): unknown {
   if (!(error instanceof GodwitError)) return error;
-  if (error.code === 'TABLE_MISSING' && work.mode === 'replace') return fenced(work, claim);
+  if (error.code === 'TABLE_MISSING')
+    return swapsIn(work) ? fenced(work, claim) : work.increment ? stateChanged(work) : error;
   if (error.where.table === tableText(work.name) && error.where.chunk !== undefined) return error;
   const renamed = work.columns.find((column) => column.from === error.where.column && column.from !== undefined);
   return new GodwitError(error.code, error.message.replace(tableText(receiverOf(work)), tableText(work.name)), {
