@@ -6,6 +6,7 @@ const groups: readonly { name: string; seconds: number; workers?: number }[] = [
   { name: 'conformance', seconds: 60 },
   { name: 'workflow', seconds: 60 },
   { name: 'pairs', seconds: 240 },
+  { name: 'modes', seconds: 240 },
   { name: 'api', seconds: 60 },
   { name: 'servers', seconds: 60 },
   { name: 'cli', seconds: 120 },

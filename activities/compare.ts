@@ -43,8 +43,11 @@ export function instantOf(value: Value): bigint | undefined {
   if (typeof value === 'number' || typeof value === 'bigint') return epoch(String(value));
   if (typeof value !== 'string') return undefined;
   const text = value.trim();
+  // Seconds of eight digits ended in 1973; a date in eight is common.
+  if (/^(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])$/.test(text)) {
+    return microsOf(`${text.slice(0, 4)}-${text.slice(4, 6)}-${text.slice(6)}`);
+  }
   if (/^-?\d{5,}(\.\d+)?$/.test(text)) return epoch(text);
-  if (/^\d{8}$/.test(text)) return microsOf(`${text.slice(0, 4)}-${text.slice(4, 6)}-${text.slice(6)}`);
   return iso(text) ?? spoken(text);
 }
 

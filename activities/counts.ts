@@ -35,13 +35,21 @@ export const booksText = (rows: Booked): string =>
 const names = ['read', 'written', 'filtered', 'quarantined', 'unchanged', 'inserted', 'updated', 'deleted'] as const;
 
 /** `rows_read = c.read, …, bytes = c.bytes` */
-export const setCounts = (from: string) => sql.raw([...names.map((name) => `rows_${name} = ${from}.${name}`), `bytes = ${from}.bytes`].join(', '));
+export const setCounts = (from: string) =>
+  sql.raw([...names.map((name) => `rows_${name} = ${from}.${name}`), `bytes = ${from}.bytes`].join(', '));
 /** `coalesce(sum(rows_read) FILTER (WHERE status = 'done'), 0) AS read, …` of chunks. */
 export const sumCounts = (of = '') => {
-  const sum = (column: string, name: string) => `coalesce(sum(${of}${column}) FILTER (WHERE ${of}status = 'done'), 0) AS ${name}`;
+  const sum = (column: string, name: string) =>
+    `coalesce(sum(${of}${column}) FILTER (WHERE ${of}status = 'done'), 0) AS ${name}`;
   return sql.raw([...names.map((name) => sum(`rows_${name}`, name)), sum('bytes', 'bytes')].join(', '));
 };
 /** Columns of a record set made of `Counts`. */
 export const countsRecord = sql.raw([...names, 'bytes'].map((name) => `${name} bigint`).join(', '));
 /** Counts with nothing absent, for such a record set. */
-export const wholeCounts = (counts: Counts) => ({ ...counts, unchanged: counts.unchanged ?? 0, inserted: counts.inserted ?? 0, updated: counts.updated ?? 0, deleted: counts.deleted ?? 0 });
+export const wholeCounts = (counts: Counts) => ({
+  ...counts,
+  unchanged: counts.unchanged ?? 0,
+  inserted: counts.inserted ?? 0,
+  updated: counts.updated ?? 0,
+  deleted: counts.deleted ?? 0,
+});

@@ -13,13 +13,13 @@ export type Deps = {
   readonly installation: string;
   readonly endpoints: Endpoints;
   readonly openers: Openers;
-  readonly config: Pick<Config, 'slots' | 'chunkBytes' | 'spool' | 'duckdbBytes' | 'timezone'>;
+  readonly config: Pick<Config, 'slots' | 'chunkBytes' | 'spool' | 'duckdbBytes' | 'home' | 'envAllow' | 'given'>;
   /** Temporal, for the state of other runs' workflows. */
   readonly client: Client;
   /** Aborted when the worker is told to stop: chunks end at once and are done again elsewhere. */
   readonly stopping: AbortSignal;
   /** Snapshots this process keeps, by run: so that the end of a run lets go at once. */
   readonly keepers: Map<string, () => void>;
-  /** Opened by the first chunk that needs it; the worker closes it. */
-  readonly duckdb: { opened?: Promise<DuckDb> };
+  /** See activities/transform.ts; the worker closes it. */
+  readonly duckdb: { opened?: Promise<DuckDb> | undefined; users?: number; idle?: NodeJS.Timeout };
 };

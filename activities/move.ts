@@ -15,7 +15,7 @@ import { arrived, readChunk, type Way } from './read.ts';
 import { settleSnapshot, startAgainFailure } from './snapshot-loss.ts';
 import { isOpen, loadRun, loadTable, note, type OpenTable, refuseStale, withTable } from './state.ts';
 import { sweepChunk } from './sweep.ts';
-import { duckdbOf, transform } from './transform.ts';
+import { borrowDuckDb, transform } from './transform.ts';
 import { writeChunk } from './write.ts';
 
 /** One chunk of a big table. Every attempt may be the last: what counts is the target's own checkpoint. */
@@ -117,7 +117,7 @@ async function through(
     way,
     signal,
     spool: deps.config.spool,
-    duckdb: () => duckdbOf(deps),
+    duckdb: () => borrowDuckDb(deps),
     progress: (bytes) => progress.moved(0, bytes),
   });
   try {

@@ -13,7 +13,7 @@ export async function* piecesOf({ source, work, options }: Cut, how: How): Async
   if (after?.kind !== 'sweep') {
     // Only a source that can compare the column cuts by it.
     const range = increment?.compare === 'worker' ? undefined : increment?.range;
-    const split = { ...how, where: options.where, ...(range ? { range } : {}) };
+    const split = { ...how, where: whereOf({ work, options }), ...(range ? { range } : {}) };
     for await (const chunk of source.split(work.source, split)) {
       last = chunk.id;
       yield chunk;
@@ -29,6 +29,12 @@ export async function* piecesOf({ source, work, options }: Cut, how: How): Async
     yield { id: ++last, kind: 'sweep', bounds: range, rows: 0 };
   }
 }
+
+/** The mapping's filter, and what a backfill asks for beside it. */
+export const whereOf = ({ work, options }: Pick<OpenTable, 'work' | 'options'>) => [
+  ...options.where,
+  ...(work.increment?.where ?? []),
+];
 
 /** A full load is swapped in whole, and a backfill says nothing about the rows it does not read. */
 const sweeps = (work: OpenTable['work'], { step }: OpenTable['options']): boolean =>

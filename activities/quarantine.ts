@@ -1,5 +1,6 @@
 import { and, eq, ne, sql } from 'drizzle-orm';
 import type { BadRow } from '../connectors/contract.ts';
+import { quarantinePurpose } from '../db/quarantine.ts';
 import { quarantine } from '../db/schema.ts';
 import { GodwitError } from '../errors.ts';
 import type { MoveArgs } from './contract.ts';
@@ -41,7 +42,7 @@ export function quarantiner(deps: Deps, { work, options, row }: OpenTable, ref: 
         column: bad.column ?? null,
         code: 'VALUE_REFUSED',
         native: bad.native ?? null,
-        content: deps.sealer.sealJson({ columns, row: bad.row, reason: bad.reason }, 'quarantined row'),
+        content: deps.sealer.sealJson({ columns, row: bad.row, reason: bad.reason }, quarantinePurpose),
       }));
       if (values.length > 0) await deps.db.insert(quarantine).values(values).onConflictDoNothing();
       if (seen <= allowed) return;

@@ -110,7 +110,10 @@ function walker(batches: AsyncIterable<KeyBatch>, compare: Compare) {
         const [first] = next.value;
         if (first === undefined) continue;
         if (last !== undefined && compare(last, first) >= 0) {
-          throw new GodwitError('INTERNAL', 'Keys came in another order than they are compared in; nothing is deleted.');
+          throw new GodwitError(
+            'INTERNAL',
+            'Keys came in another order than they are compared in; nothing is deleted.',
+          );
         }
         last = next.value.at(-1);
         self.batch = next.value;
@@ -197,8 +200,7 @@ const texts: Compare = (a, b) => {
 async function limitOf(deps: Deps, { options, row }: OpenTable, chunk: Chunk, { args }: Moving): Promise<number> {
   const { maxDeleted } = options;
   if (!maxDeleted) return Number.POSITIVE_INFINITY;
-  const most =
-    'rows' in maxDeleted ? maxDeleted.rows : Math.floor(Math.max(0, row.estimatedRows) * maxDeleted.share);
+  const most = 'rows' in maxDeleted ? maxDeleted.rows : Math.floor(Math.max(0, row.estimatedRows) * maxDeleted.share);
   const [done] = await deps.db
     .select({ rows: sql<number>`coalesce(sum(${chunks.rowsDeleted}), 0)::float8` })
     .from(chunks)

@@ -10,26 +10,27 @@ export type Transforming = {
   readonly way: Way;
   readonly signal: AbortSignal;
   readonly spool: string;
-  readonly duckdb: () => Promise<DuckDb>;
+  readonly duckdb: () => Promise<BorrowedDuckDb>;
   readonly progress: (bytes: number) => void;
 };
 
 /** Stage 2 of a move: from what the source gives to what the target takes. */
 export async function* transform(
-  { work }: OpenTable,
+  { work, target }: OpenTable,
   read: () => AsyncIterable<Batch>,
   { way, signal, spool, duckdb, progress }: Transforming,
 ): AsyncGenerator<Batch> {
   // The CSV of the columnar lane is the source's dialect, not a finished file.
   if (way.lane !== 'columnar' && way.readFormat === way.writeFormat) {
     if (way.readFormat === 'rows' && work.columns.some(mends)) {
-      yield* mended(read() as AsyncIterable<RowsBatch>, work.columns);
+      yield* mended(read() as AsyncIterable<RowsBatch>, work.columns, target.system);
       return;
     }
     yield* read();
     return;
   }
-  const options = { spool, duckdb: await duckdb(), signal, progress };
+  await using borrowed = await duckdb();
+  const options = { spool, duckdb: borrowed.it, signal, progress };
   const shaped = { ...work, writeFormat: way.writeFormat };
   switch (way.lane) {
     case 'columnar': {
@@ -47,10 +48,37 @@ export async function* transform(
   }
 }
 
-/** One DuckDB per worker, opened when the first chunk needs it. */
-export async function duckdbOf(deps: Deps): Promise<DuckDb> {
-  deps.duckdb.opened ??= import('../transforms/duckdb.ts').then(({ openDuckDb }) =>
-    openDuckDb({ spool: deps.config.spool, memoryBytes: deps.config.duckdbBytes * deps.config.slots }),
+export type BorrowedDuckDb = AsyncDisposable & { readonly it: DuckDb };
+
+/** Its memory goes back to the system when nobody has used it for so long: the next chunk opens another in some milliseconds. */
+const idleMs = 5_000;
+
+/** One DuckDB per worker, opened when the first chunk needs it, closed when none does. */
+export async function borrowDuckDb({ duckdb, config }: Deps): Promise<BorrowedDuckDb> {
+  duckdb.users = (duckdb.users ?? 0) + 1;
+  clearTimeout(duckdb.idle);
+  const give = async () => {
+    duckdb.users = (duckdb.users ?? 1) - 1;
+    if (duckdb.users > 0) return;
+    clearTimeout(duckdb.idle);
+    duckdb.idle = setTimeout(() => void closeDuckDb(duckdb).catch(() => {}), idleMs).unref();
+  };
+  duckdb.opened ??= import('../transforms/duckdb.ts').then(({ openDuckDb }) =>
+    openDuckDb({ spool: config.spool, memoryBytes: config.duckdbBytes * config.slots }),
   );
-  return await deps.duckdb.opened;
+  try {
+    return { it: await duckdb.opened, [Symbol.asyncDispose]: give };
+  } catch (error) {
+    duckdb.opened = undefined;
+    await give();
+    throw error;
+  }
+}
+
+/** Of a worker that stops, or of one that had nothing to type for a while. */
+export async function closeDuckDb(duckdb: Deps['duckdb']): Promise<void> {
+  clearTimeout(duckdb.idle);
+  const { opened } = duckdb;
+  duckdb.opened = undefined;
+  await (await opened?.catch(() => undefined))?.[Symbol.asyncDispose]();
 }

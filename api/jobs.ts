@@ -1,4 +1,5 @@
 import { createRoute, z } from '@hono/zod-openapi';
+import { trendOf } from '../db/history.ts';
 import {
   applyJob,
   fillFromSaved,
@@ -8,7 +9,7 @@ import {
   listJobVersions,
   removeJob,
 } from '../db/jobs.ts';
-import { sealProbeEndpoints } from '../db/probes.ts';
+import { sealProbeEndpoints, sealTakeover } from '../db/probes.ts';
 import { getRunSummary, latestRuns, listRuns, type RunSummary, totalsOf } from '../db/runs.ts';
 import { GodwitError } from '../errors.ts';
 import { actorOf, audited } from './actor.ts';
@@ -16,6 +17,7 @@ import type { ApiDeps } from './deps.ts';
 import { mappingContent, readMapping } from './mapping-body.ts';
 import { probe } from './probe.ts';
 import { router, strict } from './problem.ts';
+import { runRequestSchema } from './run-request.ts';
 import { runSchema, runStatuses, runsPage, runView } from './run-views.ts';
 import * as s from './schemas.ts';
 import { startRun } from './start.ts';
@@ -138,7 +140,7 @@ const start = createRoute({
     params,
     query,
     headers: z.object({ 'idempotency-key': z.string().min(1).max(200).optional() }),
-    body: s.body(s.empty, false),
+    body: s.body(runRequestSchema, false),
   },
   responses: { 200: s.json(runSchema, 'The run of that key'), 201: s.json(runSchema, 'The new run') },
 });
@@ -161,6 +163,87 @@ const run = createRoute({
     query,
   },
   responses: { 200: s.json(runSchema, 'The run') },
+});
+
+const trend = createRoute({
+  ...at,
+  path: '/{name}/trend',
+  operationId: 'getJobTrend',
+  summary: 'How its last runs went',
+  request: { params, query: strict({ runs: z.coerce.number().int().min(1).max(500).default(30) }) },
+  responses: {
+    200: s.json(
+      z
+        .object({
+          runs: z.array(
+            z.object({
+              number: z.number().int(),
+              status: z.enum(runStatuses),
+              endedAt: s.instant,
+              seconds: z.number().nullable(),
+              rowsRead: z.number().int(),
+              rowsWritten: z.number().int(),
+            }),
+          ),
+          medianSeconds: z.number().nullable().describe('Of the succeeded ones among these'),
+          p95Seconds: z.number().nullable(),
+          successRate7: z
+            .number()
+            .nullable()
+            .describe(
+              'Of the runs that ended in the last 7 days: succeeded of succeeded, partial and failed. Null: none',
+            ),
+          successRate30: z.number().nullable(),
+        })
+        .openapi('JobTrend'),
+      'The latest first',
+    ),
+  },
+});
+const takenSchema = z.object({
+  table: z.string(),
+  target: z.string(),
+  targetName: z.string(),
+  failure: s.failureSchema.optional(),
+});
+const takeOver = createRoute({
+  ...at,
+  method: 'post',
+  path: '/{name}/takeover',
+  operationId: 'takeOverTables',
+  summary: 'Tables that another tool has kept so far: the next run goes on where that one stopped',
+  request: {
+    params,
+    query,
+    body: s.body(
+      strict({
+        tables: z
+          .array(
+            z.strictObject({
+              table: z.string().min(1).max(300).describe('As at the source'),
+              target: z.string().min(1).max(200).optional().describe('Of the job’s; absent: each of them'),
+              lastRun: z
+                .string()
+                .min(1)
+                .max(60)
+                .describe('When its last run began, ISO 8601; without a zone in the job’s'),
+              lastKey: z.string().min(1).max(2000).optional().describe('The greatest key it has moved (logging)'),
+              lastBookmark: z.string().min(1).max(60).optional().describe('The greatest bookmark it has moved'),
+            }),
+          )
+          .min(1)
+          .max(1000),
+      }),
+    ),
+  },
+  responses: {
+    200: s.json(
+      z.object({
+        tables: z.array(takenSchema),
+      }),
+      'Per table and target',
+    ),
+  },
 });
 
 export const jobRoutes = (deps: ApiDeps) => {
@@ -219,10 +302,12 @@ export const jobRoutes = (deps: ApiDeps) => {
     .openapi(start, async (c) => {
       const job = await getJob(db, c.req.valid('param').name);
       const idempotencyKey = c.req.valid('header')['idempotency-key'];
-      const wish = { actor: actorOf(c), ...(idempotencyKey ? { idempotencyKey } : {}) };
+      const wanted = c.req.valid('json');
+      const wish = { actor: actorOf(c), wanted, ...(idempotencyKey ? { idempotencyKey } : {}) };
       const { run, again } = await startRun(deps, job, wish);
       if (again) return c.json(runView(run), 200);
-      await audited(deps, c, { action: 'start', object: `run/${run.job}/${run.number}` });
+      const data = run.request ? { request: { ...run.request } } : {};
+      await audited(deps, c, { action: 'start', object: `run/${run.job}/${run.number}`, data });
       return c.json(runView(run), 201);
     })
     .openapi(runs, async (c) => {
@@ -230,6 +315,20 @@ export const jobRoutes = (deps: ApiDeps) => {
       const { id: jobId } = await getJob(db, c.req.valid('param').name);
       const { items, next } = await listRuns(db, { ...wish, jobId, ...(statuses ? { statuses } : {}) });
       return c.json({ items: items.map((one) => runView(one)), ...(next ? { next } : {}) }, 200);
+    })
+    .openapi(trend, async (c) => {
+      const { id } = await getJob(db, c.req.valid('param').name);
+      const { runs: last, ...rates } = await trendOf(db, id, c.req.valid('query').runs);
+      return c.json({ ...rates, runs: last.map((one) => ({ ...one, endedAt: one.endedAt.toISOString() })) }, 200);
+    })
+    .openapi(takeOver, async (c) => {
+      const job = await getJob(db, c.req.valid('param').name);
+      const { tables: wanted } = c.req.valid('json');
+      const request = { kind: 'remember' as const, jobId: job.id, tables: sealTakeover(deps.sealer, wanted) };
+      const { tables } = await probe(deps, request, 'remember');
+      const taken = tables.filter(({ failure }) => !failure).map(({ table, target }) => `${table}@${target}`);
+      await audited(deps, c, { action: 'take over', object: `job/${job.name}`, data: { tables: taken } });
+      return c.json({ tables: tables as z.infer<typeof takenSchema>[] }, 200);
     })
     .openapi(run, async (c) => {
       const { name: job, number } = c.req.valid('param');

@@ -1,8 +1,9 @@
 import { z } from '@hono/zod-openapi';
+import type { Mode } from '../connectors/contract.ts';
 import type { Event } from '../db/events.ts';
 import type { RunTable } from '../db/run-tables.ts';
 import type { RunSummary, RunTotals } from '../db/runs.ts';
-import type { RunStatus } from '../db/schema.ts';
+import type { RunStatus, TableStatus } from '../db/schema.ts';
 import * as s from './schemas.ts';
 
 export const runStatuses = [
@@ -18,6 +19,21 @@ export const runStatuses = [
   'skipped',
 ] as const satisfies RunStatus[];
 
+export const tableStatuses = [
+  'queued',
+  'running',
+  'waiting',
+  'paused',
+  'staged',
+  'succeeded',
+  'failed',
+  'skipped',
+  'cut off',
+  'canceled',
+] as const satisfies TableStatus[];
+
+export const modes = ['replace', 'dumping', 'logging', 'syncing', 'mirroring'] as const satisfies Mode[];
+
 const count = z.number().int();
 
 export const totalsSchema = z
@@ -30,6 +46,10 @@ export const totalsSchema = z
     rowsWritten: count,
     rowsFiltered: count,
     rowsQuarantined: count,
+    rowsUnchanged: count,
+    rowsInserted: count,
+    rowsUpdated: count,
+    rowsDeleted: count,
     rowsMoving: count.describe('In flight, beyond the durable ones'),
     bytes: count,
   })
@@ -50,6 +70,16 @@ export const runSchema = z
     trigger: z.string(),
     actor: z.string().nullable(),
     snapshotDate: s.maybeInstant,
+    request: z
+      .object({
+        tables: z.array(z.string()).optional(),
+        full: z.boolean().optional(),
+        backfill: z.boolean().optional().describe('Its ends are at `/bounds`'),
+        cutOffAt: s.maybeInstant.optional(),
+      })
+      .nullable()
+      .describe('What was asked of this run beside its document'),
+    cutOffAt: s.maybeInstant,
     consistency: z.enum(['snapshot', 'chunk']).nullable(),
     notes: z.array(z.string()),
     createdAt: s.instant,
@@ -75,6 +105,8 @@ export const runView = (run: RunSummary, totals?: RunTotals) => ({
   trigger: run.trigger,
   actor: run.actor,
   snapshotDate: s.iso(run.snapshotDate),
+  request: run.request as z.infer<typeof runSchema>['request'],
+  cutOffAt: s.iso(run.cutOffAt),
   consistency: run.consistency,
   notes: run.notes,
   createdAt: run.createdAt.toISOString(),
@@ -91,6 +123,7 @@ export const tableSchema = z
     targetName: z.string(),
     mode: z.string(),
     lane: z.string(),
+    step: z.enum(['load', 'increment', 'backfill']).nullable().describe('Of an incremental mode'),
     why: z.string().nullable().describe('Why this lane'),
     component: count.describe('Tables of one component are published together'),
     consistency: z.enum(['snapshot', 'chunk']),
@@ -106,8 +139,16 @@ export const tableSchema = z
     rowsWritten: count,
     rowsFiltered: count,
     rowsQuarantined: count,
+    rowsUnchanged: count.describe(
+      'Of an increment: there already with the same values. read = written + unchanged + filtered + quarantined',
+    ),
+    rowsInserted: count.describe('Of the written ones of an increment'),
+    rowsUpdated: count.describe('Of the written ones of an increment'),
+    rowsDeleted: count.describe('Mirroring: vanished at the source'),
     rowsMoving: count,
     bytes: count,
+    storageBytes: count.nullable().describe('Of the table on its target after this run, where it is cheap to know'),
+    retries: count.describe('Attempts at chunks beyond the first'),
     startedAt: s.maybeInstant,
     endedAt: s.maybeInstant,
     movingSince: s.maybeInstant,

@@ -1,39 +1,29 @@
 import { createRoute, z } from '@hono/zod-openapi';
+import type { Predicate } from '../connectors/contract.ts';
 import { listEvents } from '../db/events.ts';
 import { getJob } from '../db/jobs.ts';
-import { countQuarantined, openQuarantined } from '../db/quarantine.ts';
+import { openRunBounds, openTableBounds } from '../db/run-bounds.ts';
 import { getRunTable, listChunks, listRunTables } from '../db/run-tables.ts';
 import { getRun, getRunSummary, listRuns, totalsOf } from '../db/runs.ts';
-import type { TableStatus } from '../db/schema.ts';
 import { actorOf, audited } from './actor.ts';
 import { controlRun, controlTable, type RunAction, type TableAction } from './control.ts';
 import type { ApiDeps } from './deps.ts';
 import { router, strict } from './problem.ts';
+import { predicateSchema } from './run-request.ts';
 import {
   eventSchema,
   eventView,
+  modes,
   runSchema,
   runStatuses,
   runsPage,
   runView,
   tableSchema,
+  tableStatuses,
   tableView,
 } from './run-views.ts';
 import * as s from './schemas.ts';
 import { retryRun } from './start.ts';
-
-const tableStatuses = [
-  'queued',
-  'running',
-  'waiting',
-  'paused',
-  'staged',
-  'succeeded',
-  'failed',
-  'skipped',
-  'cut off',
-  'canceled',
-] as const satisfies TableStatus[];
 
 const tags = ['runs'];
 const at = { tags, method: 'get' } as const;
@@ -54,6 +44,10 @@ const list = createRoute({
       job: z.string().min(1).max(200).optional(),
       status: s.listOf(runStatuses).describe('One or more, separated by commas'),
       trigger: z.string().min(1).max(50).optional(),
+      table: z.string().min(1).max(300).optional().describe('Runs with this table; `schema.table` or `table`'),
+      target: z.string().min(1).max(200).optional(),
+      mode: z.enum(modes).optional(),
+      minSeconds: z.coerce.number().min(0).max(1e9).optional().describe('Runs that took so long at least'),
       since: s.instantQuery,
       until: s.instantQuery,
     }),
@@ -133,51 +127,41 @@ const events = createRoute({
   },
   responses: { 200: s.json(s.pageSchema(eventSchema), 'What happened') },
 });
-const quarantineCounts = createRoute({
+const boundsRoute = createRoute({
   ...at,
-  path: '/{id}/quarantine/counts',
-  operationId: 'countQuarantined',
-  request: { params, query },
-  responses: {
-    200: s.json(
-      z.object({
-        items: z.array(
-          z.object({
-            ordinal: z.number().int(),
-            column: z.string().nullable(),
-            code: z.string(),
-            rows: z.number().int(),
-          }),
-        ),
-      }),
-      'Per table, column and code',
-    ),
-  },
-});
-const quarantine = createRoute({
-  ...at,
-  path: '/{id}/quarantine',
-  operationId: 'openQuarantined',
-  summary: 'The rows themselves: the one resource that opens them, and it is audited',
+  path: '/{id}/bounds',
+  operationId: 'openBounds',
+  summary:
+    'From which bookmark or key to which each table was read, and what a backfill asked for. Audited: key values',
   request: { params, query: strict({ ...s.paging, ordinal: ordinal.optional() }) },
   responses: {
     200: s.json(
-      s.pageSchema(
-        z
+      z.object({
+        asked: z
           .object({
-            ordinal: z.number().int(),
-            chunk: z.number().int(),
-            row: z.number().int(),
-            column: z.string().nullable(),
-            code: z.string(),
-            native: z.string().nullable(),
-            at: s.instant,
-            values: z.record(z.string(), z.unknown()).describe('By target column'),
-            reason: z.string(),
+            from: z.string().optional(),
+            upto: z.string().optional(),
+            where: z.array(predicateSchema).optional(),
           })
-          .openapi('QuarantinedRow'),
-      ),
-      'In the order of the source',
+          .nullable(),
+        items: z.array(
+          z
+            .object({
+              ordinal: z.number().int(),
+              sourceName: z.string(),
+              target: z.string(),
+              step: z.string().nullable(),
+              by: z.enum(['bookmark', 'key']).nullable(),
+              column: z.string().nullable(),
+              from: z.string().nullable().describe('Inclusive; null: from the first'),
+              upto: z.string().nullable().describe('Inclusive'),
+              where: z.array(predicateSchema).nullable(),
+            })
+            .openapi('TableBounds'),
+        ),
+        next: z.string().optional(),
+      }),
+      'Tables of incremental modes, in the order of the plan',
     ),
   },
 });
@@ -271,26 +255,20 @@ export const runRoutes = (deps: ApiDeps) => {
       if (items.length === 0) await getRunSummary(db, { id: runId });
       return c.json({ items: items.map(eventView), ...(next ? { next } : {}) }, 200);
     })
-    .openapi(quarantineCounts, async (c) => {
-      const { id } = c.req.valid('param');
-      await getRunSummary(db, { id });
-      return c.json({ items: await countQuarantined(db, id) }, 200);
-    })
-    .openapi(quarantine, async (c) => {
+    .openapi(boundsRoute, async (c) => {
       const { id: runId } = c.req.valid('param');
       const wish = c.req.valid('query');
       const run = await getRunSummary(db, { id: runId });
-      // Written first: nobody sees a row without a line about it.
+      // Written first, as with quarantined rows.
       const data = wish.ordinal === undefined ? {} : { ordinal: wish.ordinal };
-      await audited(deps, c, { action: 'open quarantined rows', object: `run/${run.job}/${run.number}`, data });
-      const { items, next } = await openQuarantined(db, deps.sealer, { ...wish, runId });
-      const shown = items.map(({ content, runId: _run, generation: _generation, ...row }) => ({
-        ...row,
-        at: row.at.toISOString(),
-        values: Object.fromEntries(content.columns.map((column, i) => [column, jsonValue(content.row[i])])),
-        reason: content.reason,
-      }));
-      return c.json({ items: shown, ...(next ? { next } : {}) }, 200);
+      await audited(deps, c, { action: 'open bounds', object: `run/${run.job}/${run.number}`, data });
+      const { items, next } = await openTableBounds(db, deps.sealer, { ...wish, runId });
+      const { bounds } = await openRunBounds(db, deps.sealer, runId);
+      const tests = (where: readonly Predicate[]) => where.map((one) => ({ ...one, values: [...one.values] }));
+      const { where, ...ends } = bounds ?? {};
+      const asked = bounds && { ...ends, ...(where ? { where: tests(where) } : {}) };
+      const shown = items.map((one) => ({ ...one, where: one.where ? tests(one.where) : null }));
+      return c.json({ asked, items: shown, ...(next ? { next } : {}) }, 200);
     })
     .openapi(act('pause', 'No new chunks start; those that move finish'), async (c) =>
       c.json(await steer(c, 'pause', c.req.valid('param').id, c.req.valid('json').note), 200),
@@ -323,13 +301,4 @@ export const runRoutes = (deps: ApiDeps) => {
     .openapi(actOnTable('retry', 'A failed table of a run that goes on, from its checkpoints'), async (c) =>
       c.json(await steerTable(c, 'retry', { ...c.req.valid('param'), ...c.req.valid('json') }), 200),
     );
-};
-
-/** Canonical values that JSON cannot say: whole numbers past 2^53 as text, bytes as `\x…`. */
-const jsonValue = (value: unknown): unknown => {
-  if (typeof value === 'bigint') return String(value);
-  if (value instanceof Uint8Array) return `\\x${Buffer.from(value).toString('hex')}`;
-  if (Array.isArray(value)) return value.map(jsonValue);
-  if (typeof value === 'number' && !Number.isFinite(value)) return String(value);
-  return value ?? null;
 };

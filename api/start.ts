@@ -1,5 +1,6 @@
 import { WorkflowExecutionAlreadyStartedError } from '@temporalio/client';
 import type { JobWithDocument } from '../db/jobs.ts';
+import { sealBounds } from '../db/run-bounds.ts';
 import {
   createRun,
   failStart,
@@ -13,22 +14,38 @@ import {
 import { GodwitError } from '../errors.ts';
 import { type RunArgs, workflowIds } from '../workflows/messages.ts';
 import type { ApiDeps } from './deps.ts';
+import { requestOf, type WantedRun } from './run-request.ts';
 import { calling, workflowState } from './temporal.ts';
 
-export type StartWish = { readonly actor: string; readonly idempotencyKey?: string };
+export type StartWish = {
+  readonly actor: string;
+  readonly idempotencyKey?: string;
+  /** Only the tables of that schedule. */
+  readonly scheduleKey?: string;
+  /** What this run does other than its document says. */
+  readonly wanted?: WantedRun;
+};
 
 /**
  * A new run: its row first, then its workflow. The same Idempotency-Key answers the same run. Throws ALREADY_RUNNING, but
  * not for a run whose workflow is gone: its successor takes the lease over (decision 6).
  */
-export async function startRun(deps: ApiDeps, job: JobWithDocument, { actor, idempotencyKey }: StartWish) {
+export async function startRun(
+  deps: ApiDeps,
+  job: JobWithDocument,
+  { actor, idempotencyKey, scheduleKey, wanted }: StartWish,
+) {
   const { db } = deps.database;
+  const { request, bounds } = wanted ? requestOf(job.document, wanted, { timezone: deps.timezone ?? 'UTC' }) : {};
   const { run, again } = await createRun(db, {
     jobId: job.id,
     workflowId: workflowIds.run,
     trigger: actor === 'cli' || actor === 'web' ? actor : 'api',
     actor,
     ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
+    ...(scheduleKey === undefined ? {} : { scheduleKey }),
+    ...(request ? { request } : {}),
+    ...(bounds ? { requestBounds: sealBounds(deps.sealer, bounds) } : {}),
     ignore: await strandedRuns(deps, job.id),
   });
   if (!again || (run.status === 'queued' && run.workflowRunId === null)) await launch(deps, job.name, run);

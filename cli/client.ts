@@ -7,6 +7,8 @@ export type Client = {
   readonly post: <T>(path: string, body?: unknown, headers?: Record<string, string>) => Promise<T>;
   readonly put: <T>(path: string, body: unknown) => Promise<T>;
   readonly delete: (path: string) => Promise<void>;
+  /** An answer that is no JSON, as it comes. */
+  readonly raw: (path: string) => Promise<ReadableStream<Uint8Array>>;
   /** All items of a paged list, page by page. */
   readonly list: <T>(path: string, query?: Query, most?: number) => Promise<T[]>;
 };
@@ -16,7 +18,12 @@ export type Page<T> = { readonly items: readonly T[]; readonly next?: string | n
 
 export function makeClient(url: string, token: string | undefined): Client {
   const base = url.replace(/\/+$/, '');
-  async function call<T>(method: string, path: string, body?: unknown, more: Record<string, string> = {}): Promise<T> {
+  async function ask(
+    method: string,
+    path: string,
+    body?: unknown,
+    more: Record<string, string> = {},
+  ): Promise<Response> {
     const headers: Record<string, string> = { accept: 'application/json', 'x-godwit-client': 'cli', ...more };
     if (token) headers.authorization = `Bearer ${token}`;
     if (body !== undefined) headers['content-type'] = 'application/json';
@@ -31,7 +38,10 @@ export function makeClient(url: string, token: string | undefined): Client {
       throw unreachable(base, error);
     }
     if (!response.ok) throw await problem(response, `${method} ${path}`);
-    const text = await response.text();
+    return response;
+  }
+  async function call<T>(...args: Parameters<typeof ask>): Promise<T> {
+    const text = await (await ask(...args)).text();
     return (text === '' ? undefined : JSON.parse(text)) as T;
   }
   const get = <T>(path: string, query: Query = {}) => call<T>('GET', path + queryText(query));
@@ -41,6 +51,7 @@ export function makeClient(url: string, token: string | undefined): Client {
     post: (path, body, headers) => call('POST', path, body, headers),
     put: (path, body) => call('PUT', path, body),
     delete: (path) => call('DELETE', path),
+    raw: async (path) => (await ask('GET', path)).body ?? new ReadableStream(),
     async list<T>(path: string, query: Query = {}, most = Number.POSITIVE_INFINITY) {
       const items: T[] = [];
       let cursor: string | undefined;

@@ -47,7 +47,8 @@ export function tableLine(
     pad(table.lane, 8),
   ];
   const trouble = table.failure && table.status !== 'succeeded' ? table.failure.code : '';
-  return `${paint(mark, colour)} ${cells.join(' ')} ${paint(trouble, 'red')}`.trimEnd();
+  const told = closed && changes(table) && trouble === '' ? changesText(books([table])) : '';
+  return `${paint(mark, colour)} ${cells.join(' ')} ${paint(trouble, 'red')}${told}`.trimEnd();
 }
 
 /** Its beginning and its end, where the target stands. */
@@ -70,13 +71,27 @@ export const widthsOf = (tables: readonly RunTableView[], columns: number): Widt
 const short = (n: number): string =>
   n >= 1e6 ? `${(n / 1e6).toFixed(1)}M` : n >= 1e4 ? `${Math.round(n / 1e3)}k` : count(Math.round(n));
 
-export type Books = { read: number; written: number; filtered: number; quarantined: number; bytes: number };
+export type Books = {
+  read: number;
+  written: number;
+  unchanged: number;
+  filtered: number;
+  quarantined: number;
+  inserted: number;
+  updated: number;
+  deleted: number;
+  bytes: number;
+};
 export function books(tables: readonly RunTableView[]): Books {
   const sum = (of: (table: RunTableView) => number) => tables.reduce((total, table) => total + of(table), 0);
   return {
     read: sum((table) => table.rowsRead),
     written: sum((table) => table.rowsWritten),
+    unchanged: sum((table) => table.rowsUnchanged),
     filtered: sum((table) => table.rowsFiltered),
+    inserted: sum((table) => table.rowsInserted),
+    updated: sum((table) => table.rowsUpdated),
+    deleted: sum((table) => table.rowsDeleted),
     quarantined: sum((table) => table.rowsQuarantined),
     bytes: sum((table) => table.bytes),
   };
@@ -96,10 +111,8 @@ export function summary(run: RunView, tables: readonly RunTableView[], paint: Pa
     lines.push(
       `  ${good} of ${plural(tables.length, 'table')} · ${plural(total.read, 'row')} · ${bytes(total.bytes)}${speed}`,
     );
-    const balanced = total.read === total.written + total.filtered + total.quarantined;
-    lines.push(
-      `  books: read ${count(total.read)} = written ${count(total.written)} + filtered ${count(total.filtered)} + quarantined ${count(total.quarantined)}${balanced ? '' : paint('  NOT BALANCED', 'red')}`,
-    );
+    lines.push(`  books: ${booksLine(total, paint)}`);
+    if (tables.some(changes)) lines.push(`  of increments: ${changesText(total)}`);
   }
   if (run.failure) lines.push(...failureLines(run.failure, '', paint));
   for (const [, group] of failures(tables)) {
@@ -112,6 +125,30 @@ export function summary(run: RunView, tables: readonly RunTableView[], paint: Pa
   }
   for (const note of run.notes) lines.push(`  note: ${note}`);
   return lines;
+}
+
+/** Promise 3. What is unchanged is only spoken of where it can be. */
+function booksLine(total: Books, paint: Paint): string {
+  const { read, written, unchanged, filtered, quarantined } = total;
+  const parts = [
+    `written ${count(written)}`,
+    ...(unchanged > 0 ? [`unchanged ${count(unchanged)}`] : []),
+    `filtered ${count(filtered)}`,
+    `quarantined ${count(quarantined)}`,
+  ];
+  const balanced = read === written + unchanged + filtered + quarantined;
+  return `read ${count(read)} = ${parts.join(' + ')}${balanced ? '' : paint('  NOT BALANCED', 'red')}`;
+}
+
+/** Went into a table that was there, row by row. */
+const changes = ({ step }: RunTableView): boolean => step === 'increment' || step === 'backfill';
+
+/** `12 inserted, 3 updated, 1 deleted`; `nothing new`. */
+export function changesText(total: Pick<Books, 'inserted' | 'updated' | 'deleted'>): string {
+  const parts = (['inserted', 'updated', 'deleted'] as const).flatMap((what) =>
+    total[what] > 0 ? [`${count(total[what])} ${what}`] : [],
+  );
+  return parts.length > 0 ? parts.join(', ') : 'nothing new';
 }
 
 /** Tables that failed with the same words, together. */

@@ -24,6 +24,8 @@ export type RunTableView = {
   readonly targetName: string;
   readonly mode: string;
   readonly lane: string;
+  /** Of an incremental mode. */
+  readonly step?: 'load' | 'increment' | 'backfill' | null;
   readonly status: TableStatus;
   readonly failure?: Failure | null;
   readonly notes: readonly string[];
@@ -35,6 +37,10 @@ export type RunTableView = {
   readonly rowsRead: number;
   readonly rowsWritten: number;
   readonly rowsFiltered: number;
+  readonly rowsUnchanged: number;
+  readonly rowsInserted: number;
+  readonly rowsUpdated: number;
+  readonly rowsDeleted: number;
   readonly rowsQuarantined: number;
   readonly bytes: number;
   readonly rowsMoving: number;

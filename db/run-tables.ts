@@ -6,7 +6,7 @@ import { prepared } from './prepared.ts';
 import { chunks, runTables, type TableStatus } from './schema.ts';
 
 /** What people look at: no plan, no options. */
-const shown = {
+export const shown = {
   runId: runTables.runId,
   ordinal: runTables.ordinal,
   target: runTables.target,
@@ -14,6 +14,7 @@ const shown = {
   targetName: runTables.targetName,
   mode: runTables.mode,
   lane: runTables.lane,
+  step: runTables.step,
   why: sql<string | null>`${runTables.options}->>'why'`,
   generation: runTables.generation,
   component: runTables.component,
@@ -30,12 +31,20 @@ const shown = {
   rowsWritten: runTables.rowsWritten,
   rowsFiltered: runTables.rowsFiltered,
   rowsQuarantined: runTables.rowsQuarantined,
+  rowsUnchanged: runTables.rowsUnchanged,
+  rowsInserted: runTables.rowsInserted,
+  rowsUpdated: runTables.rowsUpdated,
+  rowsDeleted: runTables.rowsDeleted,
   bytes: runTables.bytes,
+  storageBytes: runTables.storageBytes,
   rowsMoving: runTables.rowsMoving,
   startedAt: runTables.startedAt,
   endedAt: runTables.endedAt,
   movingSince: runTables.movingSince,
   updatedAt: runTables.updatedAt,
+  /** Attempts at chunks beyond the first. */
+  retries: sql<number>`(SELECT coalesce(sum(greatest(c.attempts - 1, 0)), 0)::int FROM ${chunks} c
+    WHERE c.run_id = run_tables.run_id AND c.ordinal = run_tables.ordinal AND c.generation = run_tables.generation)`,
 };
 
 const select = (db: Executor) => db.select(shown).from(runTables).$dynamic();

@@ -99,7 +99,8 @@ export async function findActive(
     .where(
       and(
         eq(runs.jobId, jobId),
-        scheduleKey === undefined ? undefined : eq(runs.scheduleKey, scheduleKey),
+        // As leases: a run of the whole job excludes all, one of a schedule those of the same key.
+        scheduleKey ? inArray(runs.scheduleKey, [scheduleKey, '']) : undefined,
         inArray(runs.status, [...activeStatuses]),
       ),
     )
@@ -129,30 +130,66 @@ export type RunWish = PageWish & {
   readonly trigger?: string;
   readonly since?: Date;
   readonly until?: Date;
+  /** Runs that have such a table. */
+  readonly table?: string;
+  readonly target?: string;
+  readonly mode?: string;
+  /** That took so long at least; of a run that goes on: until now. */
+  readonly minSeconds?: number;
 };
 
 /** The latest first. Without documents: a page of runs is small. */
 export async function listRuns(db: Executor, wish: RunWish): Promise<Page<RunSummary>> {
-  const { jobId, statuses, trigger, since, until, limit, cursor } = wish;
+  const { limit, cursor } = wish;
   const rows = await db
     .select({ ...summaryColumns, job: jobs.name })
     .from(runs)
     .innerJoin(jobs, eq(jobs.id, runs.jobId))
-    .where(
-      and(
-        jobId === undefined ? undefined : eq(runs.jobId, jobId),
-        statuses && statuses.length > 0 ? inArray(runs.status, [...statuses]) : undefined,
-        trigger === undefined ? undefined : eq(runs.trigger, trigger),
-        since === undefined ? undefined : gte(runs.createdAt, since),
-        until === undefined ? undefined : lt(runs.createdAt, until),
-        cursor === undefined ? undefined : before(cursor),
-      ),
-    )
+    .where(and(runsLike(wish), hasTable(wish), cursor === undefined ? undefined : before(cursor)))
     // As the indexes have them, or they are no use: drizzle makes them NULLS LAST.
     .orderBy(sql`${runs.createdAt} DESC NULLS LAST`, runs.id)
     .limit(limit + 1);
   return pageOf(rows, limit, (row) => [row.createdAt.toISOString(), row.id]);
 }
+
+function runsLike({ jobId, statuses, trigger, since, until, minSeconds }: Omit<RunWish, 'limit'>): SQL | undefined {
+  return and(
+    jobId === undefined ? undefined : eq(runs.jobId, jobId),
+    statuses && statuses.length > 0 ? inArray(runs.status, [...statuses]) : undefined,
+    trigger === undefined ? undefined : eq(runs.trigger, trigger),
+    since === undefined ? undefined : gte(runs.createdAt, since),
+    until === undefined ? undefined : lt(runs.createdAt, until),
+    minSeconds === undefined
+      ? undefined
+      : sql`coalesce(${runs.endedAt}, now()) - ${runs.startedAt} >= ${minSeconds} * interval '1 second'`,
+  );
+}
+
+function hasTable({ table, target, mode }: Omit<RunWish, 'limit'>): SQL | undefined {
+  if (table === undefined && target === undefined && mode === undefined) return undefined;
+  const like = tablesLike({ table, target, mode });
+  return sql`EXISTS (SELECT 1 FROM ${runTables} WHERE ${runTables.runId} = ${runs.id} AND ${like})`;
+}
+
+type TableWish = {
+  readonly table?: string | undefined;
+  readonly target?: string | undefined;
+  readonly mode?: string | undefined;
+};
+
+/** A name at the source or at the target, with its schema or without. */
+export const tablesLike = ({ table, target, mode }: TableWish): SQL | undefined =>
+  and(
+    table === undefined
+      ? undefined
+      : or(
+          ...[runTables.sourceName, runTables.targetName].map(
+            (name) => sql`(${name} = ${table} OR right(${name}, ${table.length + 1}) = ${`.${table}`})`,
+          ),
+        ),
+    target === undefined ? undefined : eq(runTables.target, target),
+    mode === undefined ? undefined : eq(runTables.mode, mode),
+  );
 
 function before(cursor: string): SQL | undefined {
   const [at, id] = readCursor(cursor, ['string', 'string']);
@@ -246,6 +283,10 @@ export type RunTotals = {
   readonly rowsWritten: number;
   readonly rowsFiltered: number;
   readonly rowsQuarantined: number;
+  readonly rowsUnchanged: number;
+  readonly rowsInserted: number;
+  readonly rowsUpdated: number;
+  readonly rowsDeleted: number;
   readonly rowsMoving: number;
   readonly bytes: number;
 };
@@ -273,6 +314,10 @@ function selectTotals(db: Executor) {
       rowsWritten: number(sql`sum(${runTables.rowsWritten})`),
       rowsFiltered: number(sql`sum(${runTables.rowsFiltered})`),
       rowsQuarantined: number(sql`sum(${runTables.rowsQuarantined})`),
+      rowsUnchanged: number(sql`sum(${runTables.rowsUnchanged})`),
+      rowsInserted: number(sql`sum(${runTables.rowsInserted})`),
+      rowsUpdated: number(sql`sum(${runTables.rowsUpdated})`),
+      rowsDeleted: number(sql`sum(${runTables.rowsDeleted})`),
       rowsMoving: number(sql`sum(${runTables.rowsMoving})`),
       bytes: number(sql`sum(${runTables.bytes})`),
     })

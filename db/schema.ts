@@ -322,6 +322,8 @@ export const runTables = godwit.table(
     rowsUpdated: int8('rows_updated').notNull().default(0),
     rowsDeleted: int8('rows_deleted').notNull().default(0),
     bytes: int8('bytes').notNull().default(0),
+    /** What the table takes on its target after this run, where that is cheap to know. */
+    storageBytes: int8('storage_bytes'),
     /** Rows and bytes in flight beyond the durable ones: for the live line only. */
     rowsMoving: int8('rows_moving').notNull().default(0),
     startedAt: instant('started_at'),
@@ -424,7 +426,17 @@ export type ProbeAnswer =
   | { readonly kind: 'tables'; readonly tables: readonly TableSummary[] }
   | { readonly kind: 'columns'; readonly table: unknown }
   | { readonly kind: 'plan'; readonly plan: unknown }
+  /** Rows: written, there already, refused again. */
+  | { readonly kind: 'replay'; readonly replayed: number; readonly present: number; readonly open: number }
+  | { readonly kind: 'remember'; readonly tables: readonly TakenOver[] }
   | { readonly kind: 'failure'; readonly failure: Failure };
+export type TakenOver = {
+  readonly table: string;
+  readonly target: string;
+  readonly targetName: string;
+  /** Absent: the next run goes on from there. */
+  readonly failure?: Failure;
+};
 export const probes = godwit.table('probes', {
   id: uuid('id').primaryKey(),
   request: jsonb('request').notNull(),

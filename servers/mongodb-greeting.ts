@@ -36,7 +36,8 @@ export async function startGreeting(port: number, server: number): Promise<Greet
     behind.on('drain', () => client.resume());
     behind.on('data', (bytes: Buffer) => {
       const at = bytes.indexOf(versionField);
-      if (at >= 0 && bytes.length >= at + versionField.length + 4) bytes.writeInt32LE(version, at + versionField.length);
+      if (at >= 0 && bytes.length >= at + versionField.length + 4)
+        bytes.writeInt32LE(version, at + versionField.length);
       if (!client.write(bytes)) behind.pause();
     });
     client.on('drain', () => behind.resume());

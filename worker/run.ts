@@ -5,9 +5,11 @@ import type { Deps } from '../activities/deps.ts';
 import { Endpoints } from '../activities/endpoints.ts';
 import { createActivities } from '../activities/index.ts';
 import { createOpeners } from '../activities/openers.ts';
+import { closeDuckDb } from '../activities/transform.ts';
 import type { Config } from '../config.ts';
 import { Database } from '../db/open.ts';
-import { GodwitError } from '../errors.ts';
+import { checkSettings } from '../db/settings.ts';
+import { asGodwitError, GodwitError } from '../errors.ts';
 import { createDataConverter } from '../secrets/converter.ts';
 import { openKeyring } from '../secrets/keyring.ts';
 import { createSealer } from '../secrets/seal.ts';
@@ -15,6 +17,8 @@ import { sweepSpool } from '../transforms/spool.ts';
 import { queuesOf } from '../workflows/messages.ts';
 import { workflowBundle } from './bundle.ts';
 import { tidy } from './janitor.ts';
+import { notifyRound } from './notifier.ts';
+import { startReconciler } from './reconciler.ts';
 import { installRuntime } from './runtime.ts';
 import { connectTemporal, registerSearchAttributes } from './temporal.ts';
 
@@ -26,6 +30,8 @@ export type WorkerWishes = {
   readonly log?: Logger;
   /** Between two rounds of the janitor. */
   readonly tidyMs?: number;
+  /** Between two looks for notifications to send. */
+  readonly notifyMs?: number;
 };
 
 export type RunningWorker = AsyncDisposable & {
@@ -39,6 +45,7 @@ export type RunningWorker = AsyncDisposable & {
 const shortActivities = 24;
 const keepers = 200;
 const tidyMs = 30_000;
+const notifyMs = 2_000;
 
 /**
  * A worker: workflows and short activities, chunks (GODWIT_SLOTS at once, sized by memory) and keepers of snapshots, each
@@ -46,6 +53,7 @@ const tidyMs = 30_000;
  */
 export async function startWorker(config: Config, wishes: WorkerWishes = {}): Promise<RunningWorker> {
   if (!config.databaseUrl) throw new GodwitError('SETTINGS_INVALID', 'A worker needs DATABASE_URL.');
+  checkSettings(config);
   await using stack = new AsyncDisposableStack();
   const queues = queuesOf(wishes.prefix ?? 'godwit');
   installRuntime(config, wishes.log);
@@ -70,7 +78,7 @@ export async function startWorker(config: Config, wishes: WorkerWishes = {}): Pr
     keepers: new Map(),
     duckdb: {},
   };
-  stack.defer(async () => (await deps.duckdb.opened?.catch(() => undefined))?.[Symbol.asyncDispose]());
+  stack.defer(() => closeDuckDb(deps.duckdb));
   await registerSearchAttributes(temporal);
 
   const common = {
@@ -117,13 +125,27 @@ export async function startWorker(config: Config, wishes: WorkerWishes = {}): Pr
   round();
   const janitor = setInterval(round, wishes.tidyMs ?? tidyMs);
   janitor.unref();
+  let telling: Promise<void> | undefined;
+  const notifier = setInterval(() => {
+    telling ??= notifyRound(deps, wishes.log)
+      .catch((error) =>
+        wishes.log?.warn({ error: asGodwitError(error).code }, 'Notifications will be looked at again.'),
+      )
+      .finally(() => {
+        telling = undefined;
+      });
+  }, wishes.notifyMs ?? notifyMs);
+  notifier.unref();
+  const reconcilerMs = wishes.tidyMs === undefined ? {} : { everyMs: wishes.tidyMs };
+  stack.use(startReconciler({ deps, database, queues, log: wishes.log, ...reconcilerMs }));
 
   const parts = stack.move();
   const end = async () => {
     stopping.abort();
     clearInterval(janitor);
+    clearInterval(notifier);
     for (const worker of workers) if (worker.getState() === 'RUNNING') worker.shutdown();
-    await Promise.allSettled([...running, tidying]);
+    await Promise.allSettled([...running, telling, tidying]);
     await parts.disposeAsync();
   };
   // One that breaks takes the others with it: half a worker would look alive.

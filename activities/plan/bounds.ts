@@ -43,7 +43,8 @@ export function rangeOf({ settled, startedAt, succeededAt }: TableState, now: Wa
   const started = clockOf(startedAt, how).map((at) => at - seconds(how.lags.buffer));
   const ended = how.lags.grace > 0 ? clockOf(succeededAt, how).map((at) => at - seconds(how.lags.grace)) : [];
   const all = [...(last === undefined ? [] : [last - recheck]), ...clocks, ...started, ...ended];
-  const least = all.reduce((a, b) => (b < a ? b : a), all[0] as bigint);
+  // BigInts have no Math.min.
+  const [least = 0n] = all.sort((a, b) => (a < b ? -1 : 1));
   return { column, from: written(least, how), ...upto, ...(nullable ? { nulls: true } : {}) };
 }
 

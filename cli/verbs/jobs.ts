@@ -5,7 +5,7 @@ import type { Context } from '../context.ts';
 import { exits } from '../exit.ts';
 import { failureLines } from '../lines.ts';
 import { isFile, readMappingFile } from '../mapping-file.ts';
-import { bytes, count, type Output, paintOf, plural, table } from '../output.ts';
+import { bytes, count, duration, type Output, paintOf, plural, table, usage } from '../output.ts';
 import { reach } from '../reach.ts';
 import type { RunView } from '../views.ts';
 
@@ -38,6 +38,49 @@ export async function mappingOf(file: string, out: Output): Promise<NamedMapping
   const { name, mapping, parsed } = await readMappingFile(file);
   for (const warning of parsed.warnings) out.say(`note: ${warning}`);
   return { ...mapping, name };
+}
+
+type Trend = {
+  readonly runs: readonly {
+    readonly number: number;
+    readonly status: string;
+    readonly endedAt: string;
+    readonly seconds: number | null;
+    readonly rowsRead: number;
+    readonly rowsWritten: number;
+  }[];
+  readonly medianSeconds: number | null;
+  readonly p95Seconds: number | null;
+  readonly successRate7: number | null;
+  readonly successRate30: number | null;
+};
+
+/** One job: what it moves, and how its last runs went. */
+export async function showJob({ config, out, options }: Context, name = ''): Promise<undefined> {
+  const last = Number(options.runs ?? 10);
+  if (!Number.isInteger(last) || last < 1 || last > 500) throw usage('--runs is a whole number from 1 to 500.');
+  await using reached = await reach({ config, out });
+  const { client } = reached;
+  const job = await client.get<JobView>(`/api/jobs/${part(name)}`);
+  const trend = await client.get<Trend>(`/api/jobs/${part(name)}/trend`, { runs: last });
+  out.json({ type: 'job', ...job, trend });
+  const targets = job.targets && job.targets.length > 0 ? job.targets.join(', ') : 'no target';
+  out.text(`Job ${job.name}, version ${job.version}: ${job.source ?? ''} → ${targets}`);
+  const share = (rate: number | null) => (rate === null ? 'no run' : `${Math.round(rate * 1000) / 10} %`);
+  out.text(`  succeeded: ${share(trend.successRate7)} in 7 days, ${share(trend.successRate30)} in 30 days`);
+  const time = (seconds: number | null) => (seconds === null ? '' : duration(seconds * 1000));
+  if (trend.medianSeconds !== null)
+    out.text(`  takes: median ${time(trend.medianSeconds)}, p95 ${time(trend.p95Seconds)}`);
+  if (trend.runs.length === 0) return void out.text(`  No run has ended yet: godwit run ${job.name}`);
+  const rows = trend.runs.map((run) => [
+    `${job.name}/${run.number}`,
+    run.status,
+    run.endedAt.slice(0, 19).replace('T', ' '),
+    time(run.seconds),
+    run.rowsRead,
+    run.rowsWritten,
+  ]);
+  for (const line of table(rows, ['RUN', 'STATE', 'ENDED (UTC)', 'TOOK', 'READ', 'WRITTEN'])) out.text(line);
 }
 
 export async function jobs({ config, out }: Context): Promise<undefined> {

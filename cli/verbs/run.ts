@@ -9,6 +9,7 @@ import { type Output, usage } from '../output.ts';
 import { reach, running } from '../reach.ts';
 import type { RunView } from '../views.ts';
 import { isClosed } from '../views.ts';
+import { wantedRun } from '../wanted-run.ts';
 import { look, showSummary, watchRun } from '../watch.ts';
 import { applyMapping, mappingOf } from './jobs.ts';
 
@@ -19,11 +20,14 @@ export async function run({ config, out, options }: Context, wanted = ''): Promi
   if (detach && (await running(config)) === undefined) {
     throw usage('--detach needs a Godwit that goes on: start one with `godwit up` in another terminal.');
   }
+  const asked = wantedRun(options);
   const mapping = isFile(wanted) ? await mappingOf(wanted, out) : undefined;
   await using reached = await reach({ config, out });
   const { client } = reached;
   const job = mapping ? (await applyMapping(client, mapping)).name : wanted;
-  const started = await client.post<RunView>(`/api/jobs/${part(job)}/runs`, {}, { 'idempotency-key': randomUUID() });
+  const started = await client.post<RunView>(`/api/jobs/${part(job)}/runs`, asked, {
+    'idempotency-key': randomUUID(),
+  });
   if (detach) {
     out.text(
       `Run ${started.job}/${started.number} started. Watch it: godwit show ${started.job}/${started.number} --watch`,

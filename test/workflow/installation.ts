@@ -8,6 +8,7 @@ import { pino } from 'pino';
 import type { Deps } from '../../activities/deps.ts';
 import { Endpoints } from '../../activities/endpoints.ts';
 import { createActivities } from '../../activities/index.ts';
+import { closeDuckDb } from '../../activities/transform.ts';
 import { createOpeners } from '../../activities/openers.ts';
 import { readConfig } from '../../config.ts';
 import { applyJob } from '../../db/jobs.ts';
@@ -87,7 +88,7 @@ export async function install(settings: Readonly<Record<string, string>> = {}, o
       keepers: new Map(),
       duckdb: {},
     };
-    stack.defer(async () => (await deps.duckdb.opened)?.[Symbol.asyncDispose]());
+    stack.defer(() => closeDuckDb(deps.duckdb));
     return { deps, stopping, activities: createActivities(deps) };
   };
   /** A run's row without a workflow. */

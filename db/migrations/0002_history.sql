@@ -1,0 +1,1 @@
+ALTER TABLE "godwit"."run_tables" ADD COLUMN "storage_bytes" bigint;

@@ -1,0 +1,3 @@
+import { fromSource } from './from.ts';
+
+await fromSource('mysql');
