@@ -15,16 +15,22 @@ export class SessionPool implements AsyncDisposable {
     this.#options = options;
   }
 
-  /** Runs the work with a session of its own, not in a transaction; what throws gives no session back. */
-  async use<T>(work: (session: Session) => Promise<T>): Promise<T> {
+  /** Runs the work with a session of its own, not in a transaction; what throws gives no session back. The signal ends both. */
+  async use<T>(work: (session: Session) => Promise<T>, signal?: AbortSignal): Promise<T> {
+    signal?.throwIfAborted();
     const session = await this.take();
+    const stop = () => session.destroy();
+    signal?.addEventListener('abort', stop, { once: true });
     try {
+      signal?.throwIfAborted();
       const result = await work(session);
       await this.give(session);
       return result;
     } catch (error) {
       session.destroy();
-      throw error;
+      throw signal?.aborted ? signal.reason : error;
+    } finally {
+      signal?.removeEventListener('abort', stop);
     }
   }
 

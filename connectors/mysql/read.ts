@@ -1,12 +1,14 @@
 /** The rows of one chunk, in any of the formats. What is asked of the server is told in select.ts. */
 import { GodwitError } from '../../errors.ts';
 import { type Batch, type Chunk, type Format, type Read, type Table, tableText } from '../contract.ts';
+import { bell } from './bell.ts';
 import { canonicalRows } from './canonical-rows.ts';
 import { numberOf } from './errors.ts';
 import { mysqlExtras } from './extras.ts';
 import { boundsCondition } from './keys.ts';
 import type { SessionPool } from './pool.ts';
 import { predicateCondition } from './predicates.ts';
+import { indexOn, type RangeBounds, rangeBoundsCondition, rangeCondition } from './range.ts';
 import { readResult } from './result.ts';
 import { type Selected, select } from './select.ts';
 import type { Session } from './session.ts';
@@ -51,16 +53,24 @@ async function begin(session: Session, table: Table, want: Read): Promise<void> 
     ...new Set([
       ...want.columns.filter((column) => !column.constant).map((column) => column.name),
       ...(want.where ?? []).map((predicate) => predicate.column),
+      ...(want.range ? [want.range.column] : []),
     ]),
   ]);
 }
 
 /** The query of a chunk. */
 export function chunkSelect(table: Table, chunk: Chunk, want: Read, columns: readonly Selected[]): string {
-  const where = [boundsCondition(table, chunk), predicateCondition(table, want.where)].filter(Boolean).join(' AND ');
+  const ranged = chunk.kind === 'range' ? (chunk.bounds as RangeBounds) : undefined;
+  const bounds = ranged ? rangeBoundsCondition(table, ranged) : boundsCondition(table, chunk);
+  const within = want.range && rangeCondition(table, want.range);
+  const where = [bounds, within, predicateCondition(table, want.where)].filter(Boolean).join(' AND ');
   const list = columns.map(({ sql }) => sql).join(', ');
   // One plan only is right for a range: the one that reads the range and nothing else.
-  const index = chunk.kind === 'keys' ? mysqlExtras(table)?.keyIndex?.name : undefined;
+  const index = ranged
+    ? indexOn(table, ranged.column)
+    : chunk.kind === 'keys'
+      ? mysqlExtras(table)?.keyIndex?.name
+      : undefined;
   const force = index === undefined ? '' : ` FORCE INDEX (${ident(index)})`;
   return `SELECT ${list} FROM ${tableIdent(table.name)}${force}${where ? ` WHERE ${where}` : ''}`;
 }
@@ -71,7 +81,7 @@ async function* bytes(session: Session, sql: string, columns: readonly Selected[
   }
   const spellings = columns.map(({ spelling }) => spelling);
   const text = textRows(want.format, spellings, Math.min(want.batch.bytes, slabBytes));
-  const arrivals = signalling();
+  const arrivals = bell();
   const result = readResult(session, sql, {
     columns: columns.length,
     row: text.row,
@@ -111,7 +121,7 @@ async function* rows(session: Session, sql: string, columns: readonly Selected[]
     want.columns.map(({ name }) => name),
   );
   const full = () => collected.count() >= most || collected.bytes() >= want.batch.bytes;
-  const arrivals = signalling();
+  const arrivals = bell();
   const result = readResult(session, sql, {
     columns: columns.length,
     row: collected.row,
@@ -137,34 +147,6 @@ async function* rows(session: Session, sql: string, columns: readonly Selected[]
   await refuseTruncated(session, await ended);
 }
 
-/** A bell between the socket's callbacks and the loop that carries rows off. */
-function signalling() {
-  let waiting: (() => void) | undefined;
-  let rung = false;
-  let over = false;
-  const ring = () => {
-    rung = true;
-    waiting?.();
-    waiting = undefined;
-  };
-  return {
-    ring,
-    close: () => {
-      over = true;
-      ring();
-    },
-    closed: () => over,
-    async next(): Promise<void> {
-      if (!rung) {
-        await new Promise<void>((resolve) => {
-          waiting = resolve;
-        });
-      }
-      rung = false;
-    },
-  };
-}
-
 /** A function whose result would be larger than max_allowed_packet gives NULL and a warning: that is a value lost. */
 async function refuseTruncated(session: Session, warnings: number): Promise<void> {
   if (warnings === 0) return;
@@ -179,7 +161,7 @@ async function refuseTruncated(session: Session, warnings: number): Promise<void
 function placed(error: unknown, table: Table, chunk: Chunk): unknown {
   if (!(error instanceof GodwitError)) return error;
   const number = numberOf(error);
-  const code = number === 1146 || number === 1054 || number === 1412 ? 'SOURCE_CHANGED' : error.code;
+  const code = number === 1146 || number === 1054 || number === 1412 || number === 1176 ? 'SOURCE_CHANGED' : error.code;
   return new GodwitError(code, error.message, {
     ...error.where,
     table: tableText(table.name),

@@ -6,7 +6,7 @@
  * (`0000-00-00`, `2024-02-00`, `-12:00:00`): its form says what it is, and the reader of the bytes refuses it.
  */
 import { GodwitError } from '../../errors.ts';
-import type { Format, Misfit, ReadColumn, Table } from '../contract.ts';
+import type { Format, ReadColumn, Table } from '../contract.ts';
 import type { LogicalType } from '../types.ts';
 import { type MysqlColumn, mysqlExtras } from './extras.ts';
 import { ident, literal } from './sql.ts';
@@ -34,7 +34,7 @@ export function select(table: Table, columns: readonly ReadColumn[], format: For
     const name = ident(column.name);
     if (column.shape === 'json') return asJson(name, type, found);
     if (column.shape === 'text' || column.guard?.misfit === 'text') return asText(name, type, found, format);
-    return asIs(column.guard ? guarded(name, type, column.guard.misfit) : name, type, found, format);
+    return asIs(column.guard ? guarded(name, type, column.guard) : name, type, found, format);
   });
 }
 
@@ -123,7 +123,7 @@ function asJson(name: string, type: LogicalType, column: MysqlColumn): Selected 
   }
 }
 
-function guarded(name: string, type: LogicalType, misfit: Misfit): string {
+function guarded(name: string, type: LogicalType, { misfit, wide }: NonNullable<ReadColumn['guard']>): string {
   if (misfit !== 'null' && misfit !== 'clamp') return name;
   const clamp = misfit === 'clamp';
   switch (type.kind) {
@@ -134,10 +134,12 @@ function guarded(name: string, type: LogicalType, misfit: Misfit): string {
       return clamp
         ? `CASE WHEN ${possible(name)} THEN ${name} ELSE CONCAT(${nearestDate(name)}, SUBSTR(${name}, 11)) END`
         : `CASE WHEN ${possible(name)} THEN ${name} END`;
-    case 'time':
+    case 'time': {
+      const beyond = `${wide ? '>' : '>='} '24:00:00'`;
       return clamp
-        ? `CASE WHEN ${name} < '00:00:00' THEN '00:00:00' WHEN ${name} >= '24:00:00' THEN '23:59:59${nines(type.precision)}' ELSE ${name} END`
-        : `CASE WHEN ${name} >= '00:00:00' AND ${name} < '24:00:00' THEN ${name} END`;
+        ? `CASE WHEN ${name} < '00:00:00' THEN '00:00:00' WHEN ${name} ${beyond} THEN '23:59:59${nines(type.precision)}' ELSE ${name} END`
+        : `CASE WHEN ${name} < '00:00:00' OR ${name} ${beyond} THEN NULL ELSE ${name} END`;
+    }
     default:
       return name;
   }

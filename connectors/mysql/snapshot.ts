@@ -2,17 +2,23 @@
 import type { Snapshot } from '../contract.ts';
 import { numberOf } from './errors.ts';
 import { atLeast, type Session } from './session.ts';
+import type { Transactions } from './transactions.ts';
+import { clockOf } from './watermark.ts';
 
 /** Nothing is held, so nothing is lost: a consistent snapshot of one session cannot be read by another. */
-export async function openSnapshot(session: Session): Promise<Snapshot> {
+export async function openSnapshot(
+  session: Session,
+  transactions: () => Promise<Transactions | undefined>,
+): Promise<Snapshot> {
   const position = await positionOf(session);
-  const [now] = await session.query<{ at: string }>(
-    `SELECT DATE_FORMAT(UTC_TIMESTAMP(6), '%Y-%m-%dT%H:%i:%s.%fZ') AS at`,
-  );
+  const takenAt = await clockOf(session);
+  // After the clock: who is not in it began later.
+  const pending = await transactions();
   return {
     token: '',
     position: position ?? '',
-    takenAt: now?.at ?? '',
+    takenAt,
+    ...(pending ? { pending: JSON.stringify(pending) } : {}),
     consistency: 'chunk',
     lost: new Promise<never>(() => {}),
     async [Symbol.asyncDispose]() {},

@@ -8,7 +8,11 @@ import { SessionPool } from './pool.ts';
 import { readChunk, readFormats } from './read.ts';
 import { type MysqlSettings, resolve } from './settings.ts';
 import { openSnapshot } from './snapshot.ts';
+import { keyRanges, sourceDigest, sourceKeys } from './source-keys.ts';
 import { splitTable } from './split.ts';
+import { digestKind } from './sweep.ts';
+import { transactionLog } from './transactions.ts';
+import { ended, watermarkOf } from './watermark.ts';
 
 /** Opens no connection yet. Throws SETTINGS_INVALID. */
 export function openSource(settings: MysqlSettings): Source {
@@ -16,6 +20,7 @@ export function openSource(settings: MysqlSettings): Source {
   const pool = new SessionPool(address);
   const schema = address.schema ?? address.database;
   const named = (name: TableName): TableName => ({ schema: name.schema || schema, name: name.name });
+  const transactions = transactionLog(pool);
   return {
     system: 'mysql',
     formats: readFormats,
@@ -28,10 +33,16 @@ export function openSource(settings: MysqlSettings): Source {
       return table;
     },
     describeAll: (names) => pool.use((session) => describeTables(session, names.map(named))),
-    open: () => pool.use(openSnapshot),
+    open: () => pool.use((session) => openSnapshot(session, transactions)),
     split: (table, options) => splitTable(pool, table, options),
     read: (table, chunk, want) => readChunk(pool, table, chunk, want),
     exactFormats,
+    watermark: (table, follow, options) => watermarkOf(pool, transactions, table, follow, options),
+    ended,
+    keyRanges: (table, key, options) => keyRanges(pool, table, key, options),
+    keys: (table, key, range, want) => sourceKeys(pool, table, key, range, want),
+    digestKind,
+    digest: (table, key, range, want) => sourceDigest(pool, table, key, range, want),
     [Symbol.asyncDispose]: () => pool[Symbol.asyncDispose](),
   };
 }

@@ -1,21 +1,28 @@
 /**
- * Chunks, found as they are asked for. Two kinds:
+ * Chunks, found as they are asked for. Three kinds:
  * 1. `all`: the table is smaller than a chunk, or has no key to walk. No query.
  * 2. `keys`: ranges of the key. A range is halved at a key about where the half should be, until the server's own estimate
  *    says that it is small enough: EXPLAIN looks at a few pages of the index, and a key is found by one look into it. So
  *    nothing is scanned, gaps and skew are followed, and what is guessed wrong costs another guess, never a row.
+ * 3. `range` (range.ts): of an incremental read, ranges of the column it follows.
  */
 import type { Chunk, SplitOptions, Table } from '../contract.ts';
 import { mysqlExtras } from './extras.ts';
 import { between, compare, guess, type Key, type KeyBounds, type KeyColumn, keyColumns, keyText } from './keys.ts';
 import type { SessionPool } from './pool.ts';
+import { rangeChunks } from './range.ts';
 import type { Session } from './session.ts';
 import { ident, tableIdent } from './sql.ts';
 
-export function splitTable(pool: SessionPool, table: Table, options: SplitOptions): AsyncIterable<Chunk> {
+export async function* splitTable(pool: SessionPool, table: Table, options: SplitOptions): AsyncGenerator<Chunk> {
   const small = table.rows <= options.size.rows && table.bytes <= options.size.bytes;
-  const kind = options.after?.kind ?? (small || !mysqlExtras(table)?.keyIndex ? 'all' : 'keys');
-  return kind === 'all' ? all(table, options) : keys(pool, table, options);
+  const { range, after } = options;
+  if (range && (after ? after.kind === 'range' : !small)) {
+    const ranges = await rangeChunks(pool, table, { ...options, range });
+    if (ranges) return yield* ranges;
+  }
+  const kind = after?.kind ?? (small || !mysqlExtras(table)?.keyIndex ? 'all' : 'keys');
+  yield* kind === 'all' ? all(table, options) : keys(pool, table, options);
 }
 
 async function* all(table: Table, options: SplitOptions): AsyncGenerator<Chunk> {

@@ -5,6 +5,7 @@ import { databaseIdentity } from './identity.ts';
 import { SessionPool } from './pool.ts';
 import { openSession, type Session, type SessionOptions } from './session.ts';
 import { type MysqlAddress, type MysqlSettings, resolve } from './settings.ts';
+import { digestKind } from './sweep.ts';
 import { checkTarget } from './target/check.ts';
 import { checkpointsOf, claimChunk } from './target/claim.ts';
 import { discardWork } from './target/discard.ts';
@@ -15,6 +16,9 @@ import type { Books } from './target/names.ts';
 import { prepareWork } from './target/prepare.ts';
 import { publishWorks } from './target/publish.ts';
 import { describeTable, driftNotes, refusalsOf } from './target/refusals.ts';
+import { rememberState } from './target/remember.ts';
+import { stateOf } from './target/state.ts';
+import { deleteKeys, targetDigest, targetKeys } from './target/sweep.ts';
 import { writeChunk } from './target/write.ts';
 
 const formats: readonly Format[] = ['pg-text', 'rows'];
@@ -76,6 +80,25 @@ export function openTarget(settings: MysqlSettings): Target {
     async *checkpoints(work) {
       const books = await ledger.ensure();
       yield* checkpointsOf(pool, books, await pool.use((session) => here(session, work)));
+    },
+    refusesMode: () => undefined,
+    state: (work) =>
+      pool.use(async (session) => {
+        const books = await ledger.find(session);
+        return books && (await stateOf(session, books, await here(session, work)));
+      }),
+    remember: (work, state) =>
+      withLedger(async (session, books) => rememberState(session, books, await here(session, work), state)),
+    async *keys(work, range, signal) {
+      yield* targetKeys(pool, await pool.use((session) => here(session, work)), range, signal);
+    },
+    digestKind,
+    digest: async (work, range, signal) =>
+      await targetDigest(pool, await pool.use((session) => here(session, work)), range, signal),
+    async deleteKeys(work, claim, keys, signal) {
+      const books = await ledger.ensure();
+      const mine = await pool.use((session) => here(session, work));
+      return await deleteKeys({ pool, books, work: mine, claim, signal }, keys);
     },
     [Symbol.asyncDispose]: () => pool[Symbol.asyncDispose](),
   };

@@ -8,21 +8,34 @@ import { type Books, book, idOf } from './names.ts';
 import { endMarked, markOf } from './session-mark.ts';
 import { inTransaction, patiently } from './transaction.ts';
 
-const countColumns = 'rows_read, rows_written, rows_filtered, rows_quarantined, bytes';
-type CountRow = {
-  rows_read: number;
-  rows_written: number;
-  rows_filtered: number;
-  rows_quarantined: number;
-  bytes: number;
+const counted = {
+  read: 'rows_read',
+  written: 'rows_written',
+  filtered: 'rows_filtered',
+  quarantined: 'rows_quarantined',
+  bytes: 'bytes',
+} as const;
+/** Of increments and sweeps. */
+const countedToo = {
+  unchanged: 'rows_unchanged',
+  inserted: 'rows_inserted',
+  updated: 'rows_updated',
+  deleted: 'rows_deleted',
+} as const;
+const columnOf = { ...counted, ...countedToo };
+const names = Object.keys(columnOf) as (keyof typeof columnOf)[];
+const countColumns = Object.values(columnOf).join(', ');
+type CountRow = Record<(typeof columnOf)[keyof typeof columnOf], number | string>;
+const ofRows = ['unchanged', 'inserted', 'updated'] as const;
+const ofSweeps = ['deleted'] as const;
+
+const countsOf = (row: CountRow, { increment }: Work, kind: Chunk['kind']): Counts => {
+  const more = kind === 'sweep' ? ofSweeps : increment ? ofRows : [];
+  const counts = Object.fromEntries(
+    [...(Object.keys(counted) as (keyof typeof counted)[]), ...more].map((name) => [name, Number(row[columnOf[name]])]),
+  );
+  return counts as unknown as Counts;
 };
-const countsOf = (row: CountRow): Counts => ({
-  read: Number(row.rows_read),
-  written: Number(row.rows_written),
-  filtered: Number(row.rows_filtered),
-  quarantined: Number(row.rows_quarantined),
-  bytes: Number(row.bytes),
-});
 
 type Found = CountRow & { epoch: number; done: number; bounds: string; session: string | null };
 
@@ -67,7 +80,7 @@ async function claimOnce(session: Session, books: Books, work: Work, chunk: Chun
     throw new GodwitError('INTERNAL', `Chunk ${chunk.id} of ${where.table} was begun with other bounds.`, where);
   }
   // Who made it durable goes on with other chunks by the same session.
-  if (Number(row.done) === 1) return { chunk, epoch: Number(row.epoch), done: countsOf(row) };
+  if (Number(row.done) === 1) return { chunk, epoch: Number(row.epoch), done: countsOf(row, work, chunk.kind) };
   // Somebody may have registered between the two looks.
   if (row.session !== null) await endMarked(session, row.session);
   const epoch = Number(row.epoch) + 1;
@@ -112,10 +125,8 @@ export async function writeCheckpoint(
   claim: Claim,
   counts: Counts,
 ): Promise<void> {
-  const { read, written, filtered, quarantined, bytes } = counts;
   // Numbers of our own making; `run` tells how many rows were changed.
-  const numbers = [read, written, filtered, quarantined, bytes].map((count) => Math.trunc(count));
-  const set = countColumns.split(', ').map((column, i) => `${column} = ${numbers[i]}`);
+  const set = names.map((name) => `${columnOf[name]} = ${Math.trunc(counts[name] ?? 0)}`);
   const { affected } = await session.run(
     `UPDATE ${book(books, 'chunk')} SET done = TRUE, done_at = UTC_TIMESTAMP(6), ${set.join(', ')}
      WHERE work = '${idOf(work)}' AND chunk = ${Math.trunc(claim.chunk.id)} AND epoch = ${Math.trunc(claim.epoch)} AND NOT done`,
@@ -129,7 +140,9 @@ export async function durable(session: Session, books: Books, work: Work, claim:
     `SELECT epoch, done, ${countColumns} FROM ${book(books, 'chunk')} WHERE work = ? AND chunk = ?`,
     [idOf(work), claim.chunk.id],
   );
-  return row && Number(row.done) === 1 && Number(row.epoch) === claim.epoch ? countsOf(row) : undefined;
+  return row && Number(row.done) === 1 && Number(row.epoch) === claim.epoch
+    ? countsOf(row, work, claim.chunk.kind)
+    : undefined;
 }
 
 export const fenced = (work: Work, claim: Claim): GodwitError => {
@@ -151,7 +164,7 @@ export async function* checkpointsOf(pool: SessionPool, books: Books, work: Work
     );
     for (const row of rows) {
       const chunk = { id: Number(row.chunk), kind: row.kind, bounds: JSON.parse(row.bounds), rows: Number(row.rows) };
-      yield { chunk, epoch: Number(row.epoch), done: Number(row.done) === 1, counts: countsOf(row) };
+      yield { chunk, epoch: Number(row.epoch), done: Number(row.done) === 1, counts: countsOf(row, work, row.kind) };
       after = chunk.id;
     }
     if (rows.length < page) return;

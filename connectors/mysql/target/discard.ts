@@ -8,6 +8,7 @@ import { type Books, book, idOf, oldOf, stagingOf } from './names.ts';
 import { ownership, thereIs } from './ownership.ts';
 import { alone, endMarked } from './session-mark.ts';
 import { dateText } from './snapshot.ts';
+import { forgetPending } from './state.ts';
 import { markSwapped } from './swap.ts';
 import { inTransaction, patiently } from './transaction.ts';
 
@@ -36,6 +37,7 @@ async function removeRest(session: Session, books: Books, id: string): Promise<v
   await patiently(5, () =>
     inTransaction(session, async () => {
       await session.query(`DELETE FROM ${book(books, 'work')} WHERE id = ?`, [id]);
+      await forgetPending(session, books, id);
       await session.query(`DELETE FROM ${book(books, 'chunk')} WHERE work = ?`, [id]);
     }),
   );
@@ -118,7 +120,7 @@ export async function sweep(session: Session, books: Books, work: Work): Promise
   const older = await session.query<{ id: string; run: string; generation: number; published: number }>(
     `SELECT id, run, generation, published_at IS NOT NULL AS published FROM ${book(books, 'work')}
      WHERE installation = ? AND job_uid = ? AND target = ? AND schema_name = ? AND table_name = ? AND id <> ?
-       AND (? = 'replace' OR published_at IS NOT NULL)`,
+       AND (? <> 'dumping' OR published_at IS NOT NULL)`,
     [work.installation, work.jobUid, work.target, work.name.schema, work.name.name, idOf(work), work.mode],
   );
   for (const { id, run, generation, published } of older) {

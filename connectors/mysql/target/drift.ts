@@ -1,10 +1,10 @@
 /** A table that stays while its source's columns change between runs (decision 16). */
-import type { TableName, Work } from '../../contract.ts';
+import { swapsIn, type TableName, type Work } from '../../contract.ts';
 import { defaultOf } from '../definitions.ts';
 import type { Session } from '../session.ts';
 import { ident, literal, tableIdent } from '../sql.ts';
 import { type Dialect, dialectOf } from './dialect.ts';
-import { columnSql, layout } from './layout.ts';
+import { columnSql, type LaidColumn, layout } from './layout.ts';
 
 export type ColumnThere = {
   readonly name: string;
@@ -68,7 +68,7 @@ export type Drift = {
 };
 
 /** Does the table of that name stay, and only change its rows? Else a new one with the source's columns takes its place. */
-export const stays = (work: Work): boolean => work.mode === 'dumping' || work.swap === 'delete-insert';
+export const stays = (work: Work): boolean => !swapsIn(work) || work.swap === 'delete-insert';
 
 /**
  * Cases, by column: 1 new at the source: added, without NOT NULL; 2 gone at the source: stays and fills with NULL; 3 a type
@@ -91,7 +91,7 @@ export function driftOf(work: Work, there: readonly ColumnThere[], dialect: Dial
       if (!plan && policy === 'ignore') continue;
       if (!changing || essential) differences.push(`${name} is not there`);
       else {
-        changes.push(`ADD COLUMN ${columnSql({ ...column, notNull: false }, work, dialect)}`);
+        changes.push(`ADD COLUMN ${columnSql(bareColumn(column), work, dialect)}`);
         notes.push(`${name}: new at the source; the target's table gets it, NULL in the rows it has`);
       }
       continue;
@@ -127,7 +127,7 @@ export function driftOf(work: Work, there: readonly ColumnThere[], dialect: Dial
     const filled = column.default !== null || /auto_increment|DEFAULT_GENERATED/i.test(column.extra);
     const needed = !column.nullable && !filled && !column.generated;
     const lenient = policy === 'add' || policy === 'ignore';
-    if (policy === undefined ? work.mode === 'replace' || needed : !lenient || (needed && column.key) || !stays(work)) {
+    if (policy === undefined ? swapsIn(work) || needed : !lenient || (needed && column.key) || !stays(work)) {
       differences.push(`${column.name} is there only`);
     } else if (lenient && !column.generated) {
       if (needed) changes.push(`MODIFY COLUMN ${thereSql({ ...column, nullable: true }, dialect)}`);
@@ -138,6 +138,13 @@ export function driftOf(work: Work, there: readonly ColumnThere[], dialect: Dial
   }
   return { changes, notes, differences };
 }
+
+/** Rows that are there get NULL, not a default that was made later. */
+const bareColumn = ({ special, ...column }: LaidColumn): LaidColumn => {
+  if (!special) return { ...column, notNull: false };
+  const { default: _default, onUpdate: _onUpdate, autoIncrement: _autoIncrement, ...plain } = special;
+  return { ...column, notNull: false, special: plain };
+};
 
 /** A column as it is there: MODIFY forgets what it is not told. */
 function thereSql(column: ColumnThere, dialect: Dialect): string {
@@ -161,10 +168,15 @@ function thereSql(column: ColumnThere, dialect: Dialect): string {
     .join(' ');
 }
 
+/** Clauses of the ALTER that `adapt` would do. */
+export async function changesOf(session: Session, work: Work): Promise<readonly string[]> {
+  if (work.onSchemaChange === undefined || work.onSchemaChange === 'refuse') return [];
+  return driftOf(work, await columnsOf(session, work.name), await dialectOf(session, work)).changes;
+}
+
 /** DDL, so before a transaction, not within one. */
 export async function adapt(session: Session, work: Work): Promise<void> {
-  if (work.onSchemaChange === undefined || work.onSchemaChange === 'refuse') return;
-  const { changes } = driftOf(work, await columnsOf(session, work.name), await dialectOf(session, work));
+  const changes = await changesOf(session, work);
   if (changes.length > 0) await session.run(`ALTER TABLE ${tableIdent(work.name)} ${changes.join(', ')}`);
 }
 

@@ -4,7 +4,7 @@
  * a key are an error.
  */
 import { GodwitError } from '../../../errors.ts';
-import { tableText, type Work } from '../../contract.ts';
+import { swapsIn, tableText, type Work } from '../../contract.ts';
 import { numberOf } from '../errors.ts';
 import { type MysqlExtras, mysqlExtras } from '../extras.ts';
 import type { Session } from '../session.ts';
@@ -21,14 +21,15 @@ export async function finishWork(session: Session, books: Books, work: Work): Pr
   if (!row) throw notPrepared(work);
   if (row.finished || row.published) return;
   await modeFor(session, work);
-  if (work.mode === 'replace') {
+  if (swapsIn(work)) {
     await takeOver(session, books, work);
     if (!(await thereIs(session, stagingOf(books, idOf(work))))) throw notPrepared(work);
     await addNotes(session, books, work, await complete(session, books, work));
   }
-  await session.run(`ANALYZE TABLE ${tableIdent(receiverOf(books, work))}`);
+  // An increment leaves that to the server, which does it when a tenth of the rows is new.
+  if (!work.increment) await session.run(`ANALYZE TABLE ${tableIdent(receiverOf(books, work))}`);
   await session.query(`UPDATE ${book(books, 'work')} SET finished_at = UTC_TIMESTAMP(6) WHERE id = ?`, [idOf(work)]);
-  if (work.mode === 'replace') await release(session, books, work);
+  if (swapsIn(work)) await release(session, books, work);
 }
 
 type Step = { readonly what: string; readonly sql: string };

@@ -33,7 +33,9 @@ export async function planKeys(
   kept: ReadonlySet<Work>,
 ): Promise<void> {
   for (const work of works) {
-    const keys = kept.has(work) ? [] : (mysqlExtras(work.source)?.foreignKeys ?? []);
+    // Rows of an incremental mode arrive in any order.
+    const carried = work.mode === 'replace' && !kept.has(work);
+    const keys = carried ? (mysqlExtras(work.source)?.foreignKeys ?? []) : [];
     const pending: PendingKey[] = [];
     const notes: string[] = [];
     for (const key of keys) {

@@ -12,12 +12,14 @@ const charsAtOnce = 1024 * 1024;
 export class Inserter {
   readonly #session: Session;
   readonly #head: string;
+  readonly #replacing: boolean;
   readonly #values: readonly ((field: Field) => string)[];
   #packet: number | undefined;
 
   constructor(session: Session, into: Into) {
     this.#session = session;
-    this.#head = `INSERT INTO ${tableIdent(into.table)} (${columnList(into.columns.map(({ name }) => name))}) VALUES `;
+    this.#replacing = into.replacing === true;
+    this.#head = `${this.#replacing ? 'REPLACE' : 'INSERT'} INTO ${tableIdent(into.table)} (${columnList(into.columns.map(({ name }) => name))}) VALUES `;
     this.#values = into.columns.map((column) => {
       const taken = takenBy(column, 'raw');
       return (field) => {
@@ -38,7 +40,7 @@ export class Inserter {
     let chars = 0;
     const send = async (): Promise<GodwitError | undefined> => {
       const outcome = await this.#session.run(this.#head + tuples.join(','));
-      const refused = await objection(this.#session, outcome, tuples.length);
+      const refused = await objection(this.#session, outcome, tuples.length, this.#replacing);
       tuples = [];
       chars = 0;
       return refused;

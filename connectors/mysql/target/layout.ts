@@ -1,5 +1,5 @@
 /** The columns and keys of the table that receives the rows. It has its final names from the start. */
-import type { PlanColumn, TableName, Work } from '../../contract.ts';
+import { type PlanColumn, swapsIn, type TableName, type Work } from '../../contract.ts';
 import { type MysqlColumn, type MysqlExtras, type MysqlIndex, mysqlExtras } from '../extras.ts';
 import { ident, literal, tableIdent } from '../sql.ts';
 import { charsetOf, type Dialect, strangeType } from './dialect.ts';
@@ -58,7 +58,7 @@ const longestComment = 1024;
 export function columnSql(column: LaidColumn, work: Work, dialect: Dialect): string {
   const { special } = column;
   const generated = column.plan ? undefined : special?.generated;
-  const whole = work.mode === 'replace' && column.plan?.constant === undefined;
+  const whole = work.mode !== 'dumping' && column.plan?.constant === undefined;
   const comment = column.comment && `COMMENT ${literal([...column.comment].slice(0, longestComment).join(''))}`;
   const parts = [
     ident(column.name),
@@ -119,23 +119,45 @@ export function indexesOf(work: Work): { indexes: MysqlIndex[]; lost: string[] }
     if (parts.every((part) => part !== undefined)) indexes.push({ ...index, parts });
     else lost.push(index.name);
   }
-  return { indexes, lost };
+  return { indexes: work.mode === 'replace' ? indexes : keyedAlone(work, indexes), lost };
 }
+
+const sameColumns = (work: Work, { parts }: MysqlIndex): boolean =>
+  parts.length === work.key.length && parts.every(({ column }) => column !== undefined && work.key.includes(column));
+
+/**
+ * Rows of an incremental mode arrive in any order and stay when they are gone at the source: only the key itself is unique.
+ * The first of those that say so; the others are plain.
+ */
+function keyedAlone(work: Work, indexes: readonly MysqlIndex[]): MysqlIndex[] {
+  const whole = (index: MysqlIndex) => index.parts.every(({ prefix }) => prefix === undefined);
+  const key = indexes.find(
+    (index) => index.unique && sameColumns(work, index) && (index.name === 'PRIMARY' || whole(index)),
+  );
+  const plain = indexes.map((index): MysqlIndex => {
+    if (index === key || !index.unique) return index;
+    return { ...index, unique: false, name: index.name === 'PRIMARY' ? primaryThere : index.name };
+  });
+  return key ? [key, ...plain.filter((index) => index !== key)] : plain;
+}
+
+const primaryThere = 'primary_of_source';
+
+/** A partitioned table's unique keys must have the columns it is partitioned by. */
+const keepsPrimary = (work: Work): boolean =>
+  work.mode === 'replace' || indexesOf(work).indexes.some((index) => index.name === 'PRIMARY');
 
 /** InnoDB clusters by the primary key, or the first unique one: it is there before the rows. So is that of AUTO_INCREMENT. */
 export function inlineIndexes(work: Work): MysqlIndex[] {
   const { indexes } = indexesOf(work);
   const primary = indexes.find((index) => index.name === 'PRIMARY');
-  const sameColumns = (index: MysqlIndex) =>
-    index.parts.length === work.key.length &&
-    index.parts.every((part) => part.column !== undefined && work.key.includes(part.column));
   const unique =
     primary ??
     indexes.find(
-      (index) => index.unique && index.parts.every((part) => part.prefix === undefined) && sameColumns(index),
+      (index) => index.unique && index.parts.every((part) => part.prefix === undefined) && sameColumns(work, index),
     );
   const inline: MysqlIndex[] = unique ? [unique] : work.key.length > 0 ? [primaryKey(work)] : [];
-  const counted = layout(work).find((column) => column.special?.autoIncrement && work.mode === 'replace')?.name;
+  const counted = layout(work).find((column) => column.special?.autoIncrement && work.mode !== 'dumping')?.name;
   if (counted !== undefined && inline[0]?.parts[0]?.column !== counted) {
     const index = indexes.find((one) => one !== unique && one.parts[0]?.column === counted);
     if (index) inline.push(index);
@@ -185,7 +207,7 @@ export type Parts = {
 
 export const partsOf = (work: Work): Parts => {
   const extras = mysqlExtras(work.source);
-  const partitioning = work.mode === 'replace' ? extras?.partitioning : undefined;
+  const partitioning = swapsIn(work) && keepsPrimary(work) ? extras?.partitioning : undefined;
   const indexes = inlineIndexes(work);
   const columns = layout(work).map((column) => {
     // Only what leads an index may count.
@@ -224,7 +246,7 @@ function options(work: Work, extras: MysqlExtras | undefined, dialect: Dialect):
     collation
       ? `DEFAULT CHARACTER SET ${charsetOf(collation)} COLLATE ${collation}`
       : `DEFAULT CHARACTER SET utf8mb4 COLLATE ${dialect.exact}`,
-    work.mode === 'replace' && extras?.autoIncrement && `AUTO_INCREMENT=${extras.autoIncrement}`,
+    swapsIn(work) && extras?.autoIncrement && `AUTO_INCREMENT=${extras.autoIncrement}`,
     comment && `COMMENT=${literal([...comment].slice(0, tableComment).join(''))}`,
   ]
     .filter(Boolean)

@@ -11,10 +11,10 @@ import type { SessionPool } from '../pool.ts';
 import { atLeast, type Session } from '../session.ts';
 import type { MysqlAddress } from '../settings.ts';
 import { ident } from '../sql.ts';
-import { type Books, book, idOf } from './names.ts';
-import { endMarked, markOf } from './session-mark.ts';
+import { type Books, book, idOf, inBooks } from './names.ts';
+import { alone, endMarked, markOf } from './session-mark.ts';
 
-const current = 1;
+const current = 2;
 
 const text = 'VARCHAR(255) NOT NULL';
 const name = 'VARCHAR(64) NOT NULL';
@@ -22,6 +22,9 @@ const instant = 'DATETIME(6)';
 const id = 'CHAR(32) CHARACTER SET ascii COLLATE ascii_bin';
 /** One session's named lock (session-mark.ts). */
 const mark = 'VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NULL';
+
+/** Of version 2. */
+const countsOfIncrements = ['rows_unchanged', 'rows_inserted', 'rows_updated', 'rows_deleted'];
 
 const definitions = (books: Books): string[] =>
   [
@@ -39,7 +42,8 @@ const definitions = (books: Books): string[] =>
        session ${mark}, kind VARCHAR(16) NOT NULL, bounds LONGTEXT NOT NULL, estimated_rows DOUBLE NOT NULL,
        done BOOLEAN NOT NULL DEFAULT FALSE, done_at ${instant} NULL,
        rows_read BIGINT NOT NULL DEFAULT 0, rows_written BIGINT NOT NULL DEFAULT 0, rows_filtered BIGINT NOT NULL DEFAULT 0,
-       rows_quarantined BIGINT NOT NULL DEFAULT 0, bytes BIGINT NOT NULL DEFAULT 0, PRIMARY KEY (work, chunk))`,
+       rows_quarantined BIGINT NOT NULL DEFAULT 0, bytes BIGINT NOT NULL DEFAULT 0,
+       ${countsOfIncrements.map((column) => `${column} BIGINT NOT NULL DEFAULT 0`).join(', ')}, PRIMARY KEY (work, chunk))`,
     `${book(books, 'snapshot')} (schema_name ${name}, table_name ${name}, migration_snapshot_date VARCHAR(40) NOT NULL,
        work ${id} NOT NULL, installation ${text}, job_uid ${text}, run ${text}, rows_written BIGINT NOT NULL,
        completed_at ${instant} NOT NULL, PRIMARY KEY (schema_name, table_name, migration_snapshot_date, work))
@@ -47,6 +51,11 @@ const definitions = (books: Books): string[] =>
     `${book(books, 'made')} (kind VARCHAR(16) NOT NULL, schema_name ${name}, name ${name}, installation ${text}, job_uid ${text},
        made_at ${instant} NOT NULL, PRIMARY KEY (kind, schema_name, name))
        COMMENT 'Databases and tables made for works that are not published yet: a cancel removes them'`,
+    `${book(books, 'state')} (id ${id} NOT NULL, installation ${text}, job_uid ${text}, target ${text}, schema_name ${name},
+       table_name ${name}, state LONGTEXT NULL, identity TEXT NULL COMMENT 'of the table that it is true of',
+       pending LONGTEXT NULL COMMENT 'true when the staging of pending_work has become the table', pending_work ${id} NULL,
+       changed_at ${instant} NOT NULL, PRIMARY KEY (id), KEY by_name (schema_name, table_name), KEY by_work (pending_work))
+       COMMENT 'How far the tables of incremental modes are'`,
     // Last: while it is missing the others may be too.
     `${book(books, 'version')} (one BOOLEAN NOT NULL PRIMARY KEY, version INT NOT NULL)`,
   ].map((table) => {
@@ -124,6 +133,7 @@ async function make(session: Session, database: string): Promise<Books> {
   }
   const [row] = await session.query<{ version: number }>(`SELECT version FROM ${book(books, 'version')}`);
   if (row?.version === current) return books;
+  if (row?.version === 1) return await upgrade(session, books);
   if (row === undefined) return await makeIn(session, books);
   throw new GodwitError(
     'SERVER_UNSUITABLE',
@@ -140,6 +150,23 @@ async function makeIn(session: Session, books: Books): Promise<Books> {
   }
   for (const statement of definitions(books)) await session.run(statement);
   await session.run(`INSERT IGNORE INTO ${book(books, 'version')} VALUES (TRUE, ${current})`);
+  return books;
+}
+
+/** From version 1, by whoever comes first; workers of that version go on with it, since nothing they know is another. */
+async function upgrade(session: Session, books: Books): Promise<Books> {
+  await alone(session, `ledger ${books.database}`, async () => {
+    for (const statement of definitions(books)) await session.run(statement);
+    const { schema, name: table } = inBooks(books, 'chunk');
+    const there = await session.query<{ name: string }>(
+      'SELECT COLUMN_NAME AS name FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?',
+      [schema, table],
+    );
+    const missing = countsOfIncrements.filter((column) => !there.some((row) => row.name === column));
+    const add = missing.map((column) => `ADD COLUMN ${column} BIGINT NOT NULL DEFAULT 0`);
+    if (add.length > 0) await session.run(`ALTER TABLE ${book(books, 'chunk')} ${add.join(', ')}`);
+    await session.run(`UPDATE ${book(books, 'version')} SET version = ${current} WHERE version < ${current}`);
+  });
   return books;
 }
 

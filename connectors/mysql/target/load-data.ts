@@ -19,9 +19,11 @@ import { takenBy } from './columns.ts';
 export type Into = {
   readonly table: TableName;
   readonly columns: readonly PlanColumn[];
+  /** Of rows with one key the last one stays. */
+  readonly replacing?: boolean;
 };
 
-export const loadSql = ({ table, columns }: Into, file: string): string => {
+export const loadSql = ({ table, columns, replacing }: Into, file: string): string => {
   const sets: string[] = [];
   const fields = columns.map((column, i) => {
     const { name } = column;
@@ -32,7 +34,7 @@ export const loadSql = ({ table, columns }: Into, file: string): string => {
     return variable;
   });
   const set = sets.length > 0 ? ` SET ${sets.join(', ')}` : '';
-  return `LOAD DATA LOCAL INFILE '${file}' INTO TABLE ${tableIdent(table)} CHARACTER SET utf8mb4
+  return `LOAD DATA LOCAL INFILE '${file}'${replacing ? ' REPLACE' : ''} INTO TABLE ${tableIdent(table)} CHARACTER SET utf8mb4
     FIELDS TERMINATED BY '\\t' ENCLOSED BY '' ESCAPED BY '\\\\' LINES STARTING BY '' TERMINATED BY '\\n'
     (${fields.join(', ')})${set}`;
 };
@@ -104,11 +106,15 @@ export class Load {
 /** Of no value: a statement-based binary log, words that a later version will not know. */
 const harmless = new Set([1287, 1592, 1681, 3719, 3778]);
 
-/** What the server did to the data of the statement before, which must have taken `rows`; undefined when nothing but taken it. */
+/**
+ * What the server did to the data of the statement before, which must have taken `rows`; undefined when nothing but taken it.
+ * A row that took another's place counts as two.
+ */
 export async function objection(
   session: Session,
-  { affected, warnings }: Outcome,
+  { affected, warnings, info }: Outcome,
   rows: number,
+  replacing = false,
 ): Promise<GodwitError | undefined> {
   if (warnings > 0) {
     const list = await session.query<{ Code: number; Message: string }>('SHOW WARNINGS LIMIT 50');
@@ -120,6 +126,8 @@ export async function objection(
     }
   }
   if (affected === rows) return undefined;
+  const records = Number(/Records: (\d+)/.exec(info)?.[1] ?? rows);
+  if (replacing && records === rows && affected > rows && affected <= rows * 2) return undefined;
   return new GodwitError('BOOKS_UNBALANCED', `${rows} rows were sent and ${affected} taken; nothing was kept.`);
 }
 

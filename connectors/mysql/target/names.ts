@@ -1,6 +1,6 @@
 /** Names on the way: short, of one hash, so that names of 64 characters, in mixed case or reserved never meet. */
 import { createHash } from 'node:crypto';
-import type { TableName, Work } from '../../contract.ts';
+import { swapsIn, type TableName, type Work } from '../../contract.ts';
 import { tableIdent } from '../sql.ts';
 
 /**
@@ -38,6 +38,16 @@ export const stagingOf = (books: Books, id: string): TableName => inBooks(books,
 /** The table that was published before, between the swap and its end. */
 export const oldOf = (books: Books, id: string): TableName => inBooks(books, `o_${id}`);
 
-/** Where the rows go: dumping appends to the final table, replace fills a staging. */
+/** One session's temporary table, of the rows of one chunk on their way into the table that is there. */
+export const besideOf = (books: Books, id: string): TableName => inBooks(books, `i_${id}`);
+
+/** Where the rows end up before the table is published: a new table in its staging, all others where they stay. */
 export const receiverOf = (books: Books, work: Work): TableName =>
-  work.mode === 'dumping' ? work.name : stagingOf(books, idOf(work));
+  swapsIn(work) ? stagingOf(books, idOf(work)) : work.name;
+
+/** What is remembered of a table between runs is found by this. */
+export const stateIdOf = ({ installation, jobUid, target, name }: Work): string =>
+  createHash('sha256')
+    .update(JSON.stringify([installation, jobUid, target, name.schema, name.name]))
+    .digest('hex')
+    .slice(0, 32);

@@ -1,19 +1,20 @@
 /** Makes everything a table needs before its first row: ownership, its database, the receiving table. */
 import { GodwitError } from '../../../errors.ts';
-import { type TableName, tableText, type Work } from '../../contract.ts';
+import { swapsIn, type TableName, tableText, type Work } from '../../contract.ts';
 import { numberOf } from '../errors.ts';
 import { mysqlExtras } from '../extras.ts';
 import type { Session } from '../session.ts';
 import { ident, tableIdent } from '../sql.ts';
 import { type Dialect, dialectOf } from './dialect.ts';
 import { sameTable, sweep } from './discard.ts';
-import { adapt } from './drift.ts';
+import { adapt, changesOf } from './drift.ts';
 import { createSql, type LaidColumn, type Parts, partsOf } from './layout.ts';
 import { addNotes, databaseExists, workRow } from './ledger.ts';
 import { type Books, book, idOf, receiverOf } from './names.ts';
 import { notOwned, ownership, setOwner, thereIs } from './ownership.ts';
 import { alone } from './session-mark.ts';
 import { modeFor } from './sql-mode.ts';
+import { assertStands, identify } from './state.ts';
 
 /**
  * Every statement commits by itself, so each step is found done or not by what is there. One worker at a time, so that
@@ -34,17 +35,18 @@ async function makeAll(session: Session, books: Books, work: Work): Promise<void
   const known = await workRow(session, books, work);
   const there = (await thereIs(session, receiver)) !== undefined;
   if (known && there) return;
+  if (work.increment) await assertStands(session, books, work);
   await sweep(session, books, work);
   await own(session, books, work);
   const id = idOf(work);
   await modeFor(session, work);
-  if (work.mode === 'replace') {
+  if (swapsIn(work)) {
     // Of a staging that is not there no chunk is durable; one without its work is half a discard.
     await session.query(`DELETE FROM ${book(books, 'chunk')} WHERE work = ?`, [id]);
     await session.run(`DROP TABLE IF EXISTS ${tableIdent(receiver)}`);
   }
-  await makeDatabase(session, books, work);
-  const notes = await makeReceiver(session, books, work);
+  if (!work.increment) await makeDatabase(session, books, work);
+  const notes = work.increment ? await keepFit(session, books, work) : await makeReceiver(session, books, work);
   await session.query(
     `INSERT IGNORE INTO ${book(books, 'work')} (id, installation, job_uid, target, run, schema_name, table_name, generation, mode, source_schema, source_table, notes, pending, prepared_at)
      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '[]', '[]', UTC_TIMESTAMP(6))`,
@@ -68,6 +70,18 @@ async function makeAll(session: Session, books: Books, work: Work): Promise<void
 async function refuseCollision(session: Session, books: Books, work: Work): Promise<void> {
   const collision = await sameTable(session, books, work);
   if (collision) throw collision;
+}
+
+/** The table is there, of a load or of another tool that `remember` was told of. It gets what is new at the source. */
+async function keepFit(session: Session, books: Books, work: Work): Promise<string[]> {
+  const changing = await changesOf(session, work);
+  if (changing.length > 0) {
+    await identify(session, books, work, 'changing');
+    await adapt(session, work);
+    await setOwner(session, books, work, true);
+    await identify(session, books, work, 'changed');
+  }
+  return [];
 }
 
 async function own(session: Session, books: Books, work: Work): Promise<void> {

@@ -1,17 +1,19 @@
 /** Makes complete tables visible: those given together in one step. */
 import { reach } from '../../../faults.ts';
-import type { Published, TableName, Work } from '../../contract.ts';
+import { type Published, swapsIn, type TableName, type Work } from '../../contract.ts';
 import type { Session } from '../session.ts';
 import { ident, tableIdent } from '../sql.ts';
 import { dropOld } from './discard.ts';
 import { finishWork } from './finish.ts';
 import { planKeys, settleKeys } from './foreign-keys.ts';
 import { databaseExists, notPrepared, takeOver, workRow } from './ledger.ts';
-import { type Books, idOf, stagingOf } from './names.ts';
+import { type Books, book, idOf, stagingOf } from './names.ts';
 import { thereIs } from './ownership.ts';
 import { refill } from './refill.ts';
 import { completeSnapshot } from './snapshot.ts';
+import { assertStands, write } from './state.ts';
 import { markSwapped, swap } from './swap.ts';
+import { inTransaction } from './transaction.ts';
 
 /**
  * Called again after a lost answer it finds what the swap left, does what was still to do behind it, and gives the same
@@ -35,18 +37,30 @@ export async function publishWorks(
     await completeSnapshot(session, books, work);
     reach('after-swap');
   }
-  await swapAll(
-    session,
-    books,
-    open.filter((work) => work.mode === 'replace'),
-  );
+  for (const work of open.filter((one) => one.increment)) {
+    await completeIncrement(session, books, work);
+    reach('after-swap');
+  }
+  await swapAll(session, books, open.filter(swapsIn));
   const outdated: string[] = [];
   const notes: string[] = [];
   for (const work of works) {
-    if (work.mode === 'replace') outdated.push(...(await settle(session, books, work)));
+    if (swapsIn(work)) outdated.push(...(await settle(session, books, work)));
     notes.push(...((await workRow(session, books, work))?.notes ?? []));
   }
   return { notes: [...new Set(notes)], ...(outdated.length > 0 ? { outdated } : {}) };
+}
+
+/** Its rows are there since their chunks were committed; now it is known up to where they go. */
+async function completeIncrement(session: Session, books: Books, work: Work): Promise<void> {
+  await inTransaction(session, async () => {
+    await assertStands(session, books, work);
+    await session.query(
+      `UPDATE ${book(books, 'work')} SET published_at = UTC_TIMESTAMP(6), session = NULL WHERE id = ?`,
+      [idOf(work)],
+    );
+    if (work.state) await write(session, books, work, work.state);
+  });
 }
 
 async function swapAll(session: Session, books: Books, works: readonly Work[]): Promise<void> {

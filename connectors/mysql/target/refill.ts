@@ -13,6 +13,7 @@ import { addNotes } from './ledger.ts';
 import { objection } from './load-data.ts';
 import { type Books, idOf, stagingOf } from './names.ts';
 import { modeFor } from './sql-mode.ts';
+import { pend } from './state.ts';
 import { markPublished } from './swap.ts';
 import { inTransaction } from './transaction.ts';
 
@@ -24,6 +25,7 @@ export async function refill(session: Session, books: Books, works: readonly Wor
     await inTransaction(session, async () => {
       for (const work of works) {
         await exchange(session, books, work);
+        await pend(session, books, work, idOf(work));
         await markPublished(session, books, work);
       }
       reach('in-swap');

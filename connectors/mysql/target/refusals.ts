@@ -1,6 +1,6 @@
 /** What a plan must know of the target before anything is written there. Writes nothing. */
 import { GodwitError } from '../../../errors.ts';
-import { type ExistingTable, type TableName, tableText, type Work } from '../../contract.ts';
+import { type ExistingTable, swapsIn, type TableName, tableText, type Work } from '../../contract.ts';
 import { mysqlExtras } from '../extras.ts';
 import type { Flavor, Session } from '../session.ts';
 import { dialectOf } from './dialect.ts';
@@ -9,6 +9,7 @@ import { sizeOf } from './fit.ts';
 import { keysTo } from './foreign-keys.ts';
 import { inlineIndexes, layout } from './layout.ts';
 import { databaseExists } from './ledger.ts';
+import { withoutKey } from './merge.ts';
 import type { Books } from './names.ts';
 import { isEmpty, jobOf, notOwned, ownership, thereIs } from './ownership.ts';
 import { lackingIn } from './privileges.ts';
@@ -25,13 +26,14 @@ export async function refusalsOf(session: Session, work: Work, books: Books | un
     if (owner.there.kind !== 'BASE TABLE') {
       refused.push(new GodwitError('TARGET_DIFFERS', `${where.table} exists on the target and is no table.`, where));
     } else {
-      const keeps = work.mode === 'dumping' || work.existing === 'adopt' || work.swap === 'delete-insert';
+      const keeps = !swapsIn(work) || work.existing === 'adopt' || work.swap === 'delete-insert';
       const fresh = work.mode === 'dumping' && work.existing === 'overwrite' && !owner.mine;
       if (keeps && !fresh) {
         refused.push(...(await otherColumns(session, work)));
         if (stays(work)) refused.push(...unfit(work, owner.there.engine));
       }
-      if (work.mode === 'replace') refused.push(...(await notCarried(session, work)));
+      if (swapsIn(work)) refused.push(...(await notCarried(session, work)));
+      if (work.increment) refused.push(await withoutKey(session, work));
     }
   }
   return refused.filter((error) => error !== undefined);
@@ -154,6 +156,14 @@ async function privileges(session: Session, work: Work, books: Books | undefined
   ) {
     const message = `Godwit's checkpoints have no place on the target: GRANT ALL ON \`_godwit\`.* to the login.`;
     errors.push(new GodwitError('PRIVILEGE_MISSING', message, where));
+  }
+  const beside = books?.database ?? '_godwit';
+  if (work.mode !== 'replace' && work.mode !== 'dumping') {
+    const temporary = 'CREATE TEMPORARY TABLES';
+    if ((await lackingIn(session, beside, [temporary])).length > 0) {
+      const message = `Increments need temporary tables on the target: GRANT ${temporary} ON \`${beside}\`.* to the login.`;
+      errors.push(new GodwitError('PRIVILEGE_MISSING', message, where));
+    }
   }
   if (work.key.length === 0 && inlineIndexes(work).length === 0 && (await needsKey(session))) {
     const message = `${where.table} has no key, and the target takes no table without one (sql_require_primary_key). Name one with primary_key.`;

@@ -13,6 +13,7 @@ import { addNotes } from './ledger.ts';
 import { type Books, book, idOf, oldOf, stagingOf } from './names.ts';
 import { setOwner, thereIs } from './ownership.ts';
 import { keepMade } from './snapshot.ts';
+import { pend, settle } from './state.ts';
 import { inTheWay, inTransaction } from './transaction.ts';
 
 /** Some seconds in all: who asked for the publication shows that it waits, and asks again. */
@@ -55,7 +56,10 @@ async function swapOnce(session: Session, books: Books, works: readonly Work[]):
     renames.push(`${tableIdent(stagingOf(books, id))} TO ${tableIdent(work.name)}`);
   }
   const ids = byName.map((work) => `'${idOf(work)}'`).join(', ');
-  await session.run(`UPDATE ${book(books, 'work')} SET swapping_at = UTC_TIMESTAMP(6) WHERE id IN (${ids})`);
+  await inTransaction(session, async () => {
+    for (const work of byName) await pend(session, books, work, idOf(work));
+    await session.run(`UPDATE ${book(books, 'work')} SET swapping_at = UTC_TIMESTAMP(6) WHERE id IN (${ids})`);
+  });
   await session.run(`RENAME TABLE ${renames.join(', ')}`);
   reach('in-swap');
   await mark(session, books, byName);
@@ -74,6 +78,7 @@ export async function markPublished(session: Session, books: Books, work: Work):
     [idOf(work)],
   );
   await setOwner(session, books, work, true);
+  await settle(session, books, work, idOf(work));
   await keepMade(session, books, work);
 }
 

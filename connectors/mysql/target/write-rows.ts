@@ -116,7 +116,7 @@ export class RowsWriter {
         const text = Buffer.from(batch.lines.slice(from, to).join(''));
         const mender = new Mender(this.#into.columns);
         await load.bytes([...mender.take(text), ...mender.end()]);
-        const refused = await objection(this.#session, await load.end(), to - from);
+        const refused = await objection(this.#session, await load.end(), to - from, this.#into.replacing);
         if (!refused) this.#bytes += text.length;
         return refused;
       }

@@ -3,16 +3,26 @@
  */
 import { GodwitError } from '../../../errors.ts';
 import { reach } from '../../../faults.ts';
-import { type Batch, type Claim, type Counts, tableText, type Work, type WriteOptions } from '../../contract.ts';
+import {
+  type Batch,
+  type Claim,
+  type Counts,
+  swapsIn,
+  tableText,
+  type Work,
+  type WriteOptions,
+} from '../../contract.ts';
 import type { SessionPool } from '../pool.ts';
 import type { Session } from '../session.ts';
 import { durable, fenced, register, writeCheckpoint } from './claim.ts';
 import { Inserter } from './insert.ts';
 import { type Into, Load, objection } from './load-data.ts';
 import { Mender } from './mend.ts';
+import { dropBeside, makeBeside, merge } from './merge.ts';
 import { type Books, receiverOf } from './names.ts';
 import { endMarked } from './session-mark.ts';
 import { modeFor } from './sql-mode.ts';
+import { assertStands } from './state.ts';
 import { type Field, FieldReader } from './texts.ts';
 import { begin } from './transaction.ts';
 import { RowsWriter } from './write-rows.ts';
@@ -25,9 +35,15 @@ export type Writing = {
   readonly options: WriteOptions;
 };
 
-export async function writeChunk(writing: Writing, batches: AsyncIterable<Batch>): Promise<Counts> {
-  const { pool, books, work, claim } = writing;
-  const { signal } = writing.options;
+export const writeChunk = (writing: Writing, batches: AsyncIterable<Batch>): Promise<Counts> =>
+  durably({ ...writing, signal: writing.options.signal }, (session) => moveIn(session, writing, batches));
+
+/** What makes a chunk durable, whatever it does. */
+export type Durable = Omit<Writing, 'options'> & { readonly signal: AbortSignal };
+
+/** `move` begins the transaction, and leaves it open; its counts become the checkpoint. */
+export async function durably(writing: Durable, move: (session: Session) => Promise<Counts>): Promise<Counts> {
+  const { pool, books, work, claim, signal } = writing;
   signal.throwIfAborted();
   const session = await pool.take();
   // Ends it on the server too: the transaction is rolled back at once.
@@ -38,13 +54,13 @@ export async function writeChunk(writing: Writing, batches: AsyncIterable<Batch>
     signal.throwIfAborted();
     const mark = await register(session, books, work, claim);
     await modeFor(session, work);
-    await begin(session);
-    const counts = await moveIn(session, writing, batches);
+    const counts = await move(session);
     reach('before-commit');
     await writeCheckpoint(session, books, work, claim, counts);
     reach('between-checkpoint-and-commit');
     const recovered = await commit(session, writing, mark);
     reach('after-commit');
+    if (!recovered) await dropBeside(session, books, work);
     clean = !recovered;
     return counts;
   } catch (error) {
@@ -57,12 +73,12 @@ export async function writeChunk(writing: Writing, batches: AsyncIterable<Batch>
 }
 
 /** Resolves to true when the answer was lost but the checkpoint says it happened. */
-async function commit(session: Session, writing: Writing, mark: string): Promise<boolean> {
+async function commit(session: Session, writing: Durable, mark: string): Promise<boolean> {
   try {
     await session.run('COMMIT');
     return false;
   } catch (error) {
-    writing.options.signal.throwIfAborted();
+    writing.signal.throwIfAborted();
     if (!(error instanceof GodwitError) || error.code !== 'CONNECTION_FAILED') throw error;
     if (await cameThrough(writing, mark)) return true;
     throw error;
@@ -72,10 +88,10 @@ async function commit(session: Session, writing: Writing, mark: string): Promise
 const patienceMs = 30_000;
 
 /** An unknown COMMIT is never assumed: when the old session is gone, the checkpoint tells. */
-async function cameThrough({ pool, books, work, claim, options }: Writing, mark: string): Promise<boolean> {
+async function cameThrough({ pool, books, work, claim, signal }: Durable, mark: string): Promise<boolean> {
   const until = Date.now() + patienceMs;
   for (;;) {
-    options.signal.throwIfAborted();
+    signal.throwIfAborted();
     try {
       return await pool.use(async (session) => {
         await endMarked(session, mark);
@@ -96,11 +112,10 @@ async function moveIn(session: Session, writing: Writing, batches: AsyncIterable
     const first = await iterator.next();
     if (first.done) {
       ended = true;
+      await begin(session);
       return empty(writing);
     }
-    const rest = { iterator, first: first.value };
-    const counts =
-      first.value.kind === 'rows' ? await moveRows(session, writing, rest) : await moveBytes(session, writing, rest);
+    const counts = await moveRest(session, writing, { iterator, first: first.value });
     ended = true;
     return counts;
   } finally {
@@ -109,21 +124,45 @@ async function moveIn(session: Session, writing: Writing, batches: AsyncIterable
   }
 }
 
+async function moveRest(session: Session, writing: Writing, rest: Rest): Promise<Counts> {
+  const { work, books } = writing;
+  const move = rest.first.kind === 'rows' ? moveRows : moveBytes;
+  if (!work.increment) {
+    await begin(session);
+    return await move(session, writing, rest, { table: receiverOf(books, work), columns: work.columns });
+  }
+  if (rest.first.kind === 'bytes' && rest.first.rows === 0) return await nothing(session, rest);
+  await assertStands(session, books, work);
+  // DDL: before the transaction.
+  const beside = await makeBeside(session, books, work);
+  await begin(session);
+  const moved = await move(session, writing, rest, beside.into);
+  const { inserted, updated } = await merge(session, work, beside);
+  await assertStands(session, books, work);
+  const written = inserted + updated;
+  return { ...moved, written, inserted, updated, unchanged: moved.read - moved.quarantined - written };
+}
+
+/** Nothing is new: then nothing is made. */
+async function nothing(session: Session, { iterator }: Rest): Promise<Counts> {
+  while (!(await iterator.next()).done);
+  await begin(session);
+  return { ...none, ...noneMerged };
+}
+
+const none: Counts = { read: 0, written: 0, filtered: 0, quarantined: 0, bytes: 0 };
+const noneMerged = { unchanged: 0, inserted: 0, updated: 0 };
+
 type Rest = { readonly iterator: AsyncIterator<Batch>; readonly first: Batch };
 
 /** The rows lane says nothing when there is nothing; a stream of bytes always has an end that says how many rows. */
 function empty({ work, claim }: Writing): Counts {
-  if (work.writeFormat === 'rows') return { read: 0, written: 0, filtered: 0, quarantined: 0, bytes: 0 };
+  if (work.writeFormat === 'rows') return { ...none, ...(work.increment ? noneMerged : {}) };
   throw cut(work, claim);
 }
 
-const intoOf = ({ books, work }: Writing): Into => ({
-  table: receiverOf(books, work),
-  columns: work.columns,
-});
-
-async function moveRows(session: Session, writing: Writing, { iterator, first }: Rest): Promise<Counts> {
-  const writer = new RowsWriter(session, writing.work, intoOf(writing), writing.options);
+async function moveRows(session: Session, writing: Writing, { iterator, first }: Rest, into: Into): Promise<Counts> {
+  const writer = new RowsWriter(session, writing.work, into, writing.options);
   for (let batch: Batch | undefined = first; batch; ) {
     if (batch.kind !== 'rows') throw new GodwitError('INTERNAL', `A ${batch.kind} batch among rows.`);
     await writer.take(batch.rows);
@@ -133,10 +172,10 @@ async function moveRows(session: Session, writing: Writing, { iterator, first }:
   return writer.counts;
 }
 
-async function moveBytes(session: Session, writing: Writing, { iterator, first }: Rest): Promise<Counts> {
+async function moveBytes(session: Session, writing: Writing, { iterator, first }: Rest, into: Into): Promise<Counts> {
   const { work, claim, options } = writing;
-  const load = new Load(session, intoOf(writing));
-  const way = (await load.started()) ? loading(session, load, work) : inserting(session, intoOf(writing));
+  const load = new Load(session, into);
+  const way = (await load.started()) ? loading(session, load, work, into) : inserting(session, into);
   let bytes = 0;
   let said: number | undefined;
   for (let batch: Batch | undefined = first; batch; ) {
@@ -168,7 +207,7 @@ type Way = {
   end(rows: number): Promise<GodwitError | undefined>;
 };
 
-function loading(session: Session, load: Load, { columns }: Work): Way {
+function loading(session: Session, load: Load, { columns }: Work, into: Into): Way {
   const mender = new Mender(columns);
   return {
     async take(bytes) {
@@ -178,7 +217,7 @@ function loading(session: Session, load: Load, { columns }: Work): Way {
     or: (other) => load.or(other),
     async end(rows) {
       await load.bytes(mender.end());
-      return await objection(session, await load.end(), rows);
+      return await objection(session, await load.end(), rows, into.replacing);
     },
   };
 }
@@ -231,9 +270,9 @@ const cut = (work: Work, claim: Claim): GodwitError => {
 };
 
 /** Where it happened. A staging that is not there any more means that somebody discarded this work. */
-function placed(error: unknown, { books, work, claim }: Writing): unknown {
+function placed(error: unknown, { books, work, claim }: Durable): unknown {
   if (!(error instanceof GodwitError)) return error;
-  if (error.code === 'TABLE_MISSING' && work.mode === 'replace') return fenced(work, claim);
+  if (error.code === 'TABLE_MISSING' && swapsIn(work)) return fenced(work, claim);
   const table = tableText(work.name);
   if (error.where.table === table && error.where.chunk !== undefined) return error;
   const said = error.message.replace(tableText(receiverOf(books, work)), table);
