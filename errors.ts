@@ -232,6 +232,12 @@ export const codes = {
   ),
   // runs
   ALREADY_RUNNING: entry('stop', 409, 'The job is running already.', 'Wait for it, or cancel it first.'),
+  BLACKOUT: entry(
+    'stop',
+    409,
+    'A schedule came to its time in a blackout window of the job.',
+    'Nothing to do: the next run comes at its time. `godwit run JOB` starts one now.',
+  ),
   RUN_FAILED: entry('stop', 500, 'The run ended as failed.', 'See the tables of the run.'),
   CANCELED: entry('stop', 409, 'Somebody canceled it.', 'Start a new run.'),
   GAVE_UP: entry(
@@ -239,6 +245,12 @@ export const codes = {
     504,
     'A transient failure lasted longer than `give_up_after`.',
     'Mend its cause, then retry the run.',
+  ),
+  NOTIFICATION_REFUSED: entry(
+    'stop',
+    502,
+    'The receiver of a notification refused it.',
+    'Correct the channel; `godwit notify test CHANNEL` tries it. The run itself is not touched.',
   ),
   // the installation
   PORT_IN_USE: entry('stop', 500, 'The port is in use.', 'Stop the other program or set another PORT.'),

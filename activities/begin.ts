@@ -2,10 +2,13 @@ import { and, desc, eq, inArray, sql } from 'drizzle-orm';
 import { jobDocuments, jobs, leases, runs } from '../db/schema.ts';
 import { GodwitError } from '../errors.ts';
 import type { JobDocument } from '../mapping/document.ts';
+import { blackoutOf } from './blackout.ts';
 import type { BeginArgs, Begun } from './contract.ts';
+import { cutOffOf } from './cut-off.ts';
 import type { Deps } from './deps.ts';
 import { storedFailure } from './failures.ts';
 import { note } from './state.ts';
+import { tellEnd } from './tell.ts';
 import { searchAttributes, workflowState } from './workflow-state.ts';
 
 type Run = typeof runs.$inferSelect;
@@ -25,6 +28,14 @@ export async function begin(deps: Deps, args: BeginArgs): Promise<Begun> {
   const mine = (lease: Lease) =>
     lease.workflowId === args.workflowId && lease.firstExecutionRunId === args.firstExecutionRunId;
 
+  const blackout = await blackoutOf(deps, run);
+  if (blackout) {
+    await skip(deps, run, blackout);
+    return { runId: run.id, epoch: run.epoch, verdict: 'skipped', label };
+  }
+  // A takeover keeps the deadline; a retry has the next one.
+  const cutOffAt = run.status === 'queued' ? await cutOffOf(deps, run) : run.cutOffAt;
+
   for (;;) {
     const held = (await db.select().from(leases).where(eq(leases.jobId, args.jobId))).filter((lease) =>
       rivals(lease, run),
@@ -35,7 +46,7 @@ export async function begin(deps: Deps, args: BeginArgs): Promise<Begun> {
       const state = await workflowState(deps.client, lease, args);
       if (state === 'running') {
         // A second workflow for a run that already moves: nothing to write, it is fine.
-        if (lease.runId !== run.id) await skip(deps, run, lease);
+        if (lease.runId !== run.id) await skip(deps, run, busy(lease));
         return { runId: run.id, epoch: run.epoch, verdict: 'skipped', label };
       }
     }
@@ -48,7 +59,7 @@ export async function begin(deps: Deps, args: BeginArgs): Promise<Begun> {
       if (now.some((lease) => !held.some((seen) => same(seen, lease)))) return false;
       for (const lease of now) {
         await tx.delete(leases).where(and(eq(leases.jobId, lease.jobId), eq(leases.scheduleKey, lease.scheduleKey)));
-        if (lease.runId !== run.id) await abandon(tx as typeof db, lease.runId, label);
+        if (lease.runId !== run.id) await abandon(tx as typeof db, deps, lease.runId, label);
       }
       await tx.insert(leases).values({
         jobId: args.jobId,
@@ -68,6 +79,7 @@ export async function begin(deps: Deps, args: BeginArgs): Promise<Begun> {
           workflowId: args.workflowId,
           workflowRunId: args.firstExecutionRunId,
           startedAt: sql`coalesce(${runs.startedAt}, now())`,
+          cutOffAt,
           snapshotDate: sql`coalesce(${runs.snapshotDate}, now())`,
           endedAt: null,
         })
@@ -85,8 +97,12 @@ const rivals = (lease: Lease, run: Run) =>
   lease.scheduleKey === run.scheduleKey || lease.scheduleKey === '' || run.scheduleKey === '';
 
 async function go(deps: Deps, runId: string) {
-  const [row] = await deps.db.select({ epoch: runs.epoch }).from(runs).where(eq(runs.id, runId));
-  return { runId, epoch: row?.epoch ?? 1, verdict: 'go' as const };
+  const [row] = await deps.db
+    .select({ epoch: runs.epoch, cutOffAt: runs.cutOffAt })
+    .from(runs)
+    .where(eq(runs.id, runId));
+  const cutOffAt = row?.cutOffAt ? { cutOffAt: row.cutOffAt.getTime() } : {};
+  return { runId, epoch: row?.epoch ?? 1, verdict: 'go' as const, ...cutOffAt };
 }
 
 /** The run's row: the one named, or the one this workflow made before, or a new one with the latest document. */
@@ -132,24 +148,32 @@ async function ownRun(deps: Deps, args: BeginArgs): Promise<Run> {
   });
 }
 
-async function skip(deps: Deps, run: Run, lease: Lease): Promise<void> {
-  const error = new GodwitError('ALREADY_RUNNING', 'The job was running already.', { run: lease.runId });
-  await deps.db
-    .update(runs)
-    .set({ status: 'skipped', failure: storedFailure(error), endedAt: new Date() })
-    .where(and(eq(runs.id, run.id), inArray(runs.status, ['queued', 'planning'])));
+const busy = ({ runId }: Lease) => new GodwitError('ALREADY_RUNNING', 'The job was running already.', { run: runId });
+
+async function skip(deps: Deps, run: Run, error: GodwitError): Promise<void> {
+  await deps.db.transaction(async (tx) => {
+    const skipped = await tx
+      .update(runs)
+      .set({ status: 'skipped', failure: storedFailure(error), endedAt: new Date() })
+      .where(and(eq(runs.id, run.id), inArray(runs.status, ['queued', 'planning'])))
+      .returning({ id: runs.id });
+    if (skipped.length > 0) await tellEnd(tx as typeof deps.db, deps, { ...run, status: 'skipped' });
+  });
   await note(deps.db, { runId: run.id, level: 'warn', kind: 'run.skipped', message: error.message });
 }
 
 /** Another run's workflow is gone and its job is wanted: that run ends here; `retry` continues it. */
-async function abandon(db: Deps['db'], runId: string, by: string): Promise<void> {
+async function abandon(db: Deps['db'], deps: Deps, runId: string, by: string): Promise<void> {
   const error = new GodwitError('RUN_FAILED', `Its workflow is gone; ${by} took over the job.`);
   const ended = await db
     .update(runs)
     .set({ status: 'failed', failure: storedFailure(error), endedAt: new Date() })
     .where(and(eq(runs.id, runId), inArray(runs.status, ['queued', 'planning', 'running', 'waiting', 'paused'])))
-    .returning({ id: runs.id });
-  if (ended.length > 0) await note(db, { runId, level: 'error', kind: 'run.failed', message: error.message });
+    .returning();
+  const [run] = ended;
+  if (!run) return;
+  await tellEnd(db, deps, { ...run, status: 'failed' });
+  await note(db, { runId, level: 'error', kind: 'run.failed', message: error.message });
 }
 
 /** Only where the server has the attributes: an unknown one would stop the workflow (decision 26). */

@@ -7,10 +7,15 @@ import type { ApiDeps } from './deps.ts';
 import { docsPage, openApi } from './docs.ts';
 import { guard, onlyDocuments } from './guard.ts';
 import { healthRoutes } from './health.ts';
+import { installationRoutes } from './installation-settings.ts';
+import { historyRoutes } from './history.ts';
 import { jobRoutes, planRoutes } from './jobs.ts';
 import { createMetrics } from './metrics.ts';
+import { channelRoutes, notificationRoutes } from './notifications.ts';
 import { answerProblem, onError } from './problem.ts';
+import { quarantineRoutes, runQuarantineRoutes } from './quarantine.ts';
 import { runRoutes } from './runs.ts';
+import { jobScheduleRoutes, scheduleRoutes } from './schedules.ts';
 import { sourceRoutes } from './sources.ts';
 import { targetRoutes } from './targets.ts';
 
@@ -23,8 +28,16 @@ const resources = (deps: ApiDeps) =>
     .route('/sources', sourceRoutes(deps))
     .route('/targets', targetRoutes(deps))
     .route('/jobs', jobRoutes(deps))
+    .route('/jobs', jobScheduleRoutes(deps))
+    .route('/schedules', scheduleRoutes(deps))
     .route('/plan', planRoutes(deps))
-    .route('/runs', runRoutes(deps));
+    .route('/runs', runRoutes(deps))
+    .route('/settings', installationRoutes(deps))
+    .route('/channels', channelRoutes(deps))
+    .route('/notifications', notificationRoutes(deps))
+    .route('/runs', runQuarantineRoutes(deps))
+    .route('/quarantine', quarantineRoutes(deps))
+    .route('/history', historyRoutes(deps));
 
 export function createApp(deps: ApiDeps) {
   const app = new OpenAPIHono();

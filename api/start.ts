@@ -11,6 +11,7 @@ import {
   type Run,
   reopenRun,
 } from '../db/runs.ts';
+import { settingsOf } from '../db/settings.ts';
 import { GodwitError } from '../errors.ts';
 import { type RunArgs, workflowIds } from '../workflows/messages.ts';
 import type { ApiDeps } from './deps.ts';
@@ -36,7 +37,7 @@ export async function startRun(
   { actor, idempotencyKey, scheduleKey, wanted }: StartWish,
 ) {
   const { db } = deps.database;
-  const { request, bounds } = wanted ? requestOf(job.document, wanted, { timezone: deps.timezone ?? 'UTC' }) : {};
+  const { request, bounds } = wanted ? requestOf(job.document, wanted, { timezone: await zoneOf(deps) }) : {};
   const { run, again } = await createRun(db, {
     jobId: job.id,
     workflowId: workflowIds.run,
@@ -51,6 +52,10 @@ export async function startRun(
   if (!again || (run.status === 'queued' && run.workflowRunId === null)) await launch(deps, job.name, run);
   return { run: await getRunSummary(db, { id: run.id }), again };
 }
+
+/** Of jobs that name none. */
+export const zoneOf = async ({ database, settings }: ApiDeps): Promise<string> =>
+  settings ? (await settingsOf(database.db, settings)).timezone : 'UTC';
 
 /** Another try of a closed run, or of one whose workflow is gone (an empty Temporal server). */
 export async function retryRun(deps: ApiDeps, runId: string) {

@@ -9,6 +9,7 @@ import type { Context } from './context.ts';
 import { exits } from './exit.ts';
 import { makeOutput, type OutputFormat, showError } from './output.ts';
 import { systemList } from './systems.ts';
+import { several } from './wanted-run.ts';
 
 type Verb = (context: Context, ...args: string[]) => Promise<number | undefined>;
 
@@ -105,6 +106,18 @@ export function program(run: (load: () => Promise<Verb>, args: unknown[]) => Pro
   ]);
   verb(
     godwit,
+    'import [file]',
+    'bring a Python mapping of the tool before over, or take over where it stopped (docs/import.md)',
+    async () => (await import('./verbs/import.ts')).importOld,
+    ['godwit import jobs/orders.py', 'godwit import --state state.json --job orders'],
+  )
+    .option('--out <folder>', 'where the YAML goes; default: here')
+    .option('--force', 'over a file that is there')
+    .option('--state <file|url>', 'last run times and keys: a JSON file, or the MongoDB they were kept in')
+    .option('--job <name>', 'with --state: of this job')
+    .option('--collection <name>', 'with --state and a MongoDB: its collection', 'encryption_store');
+  verb(
+    godwit,
     'plan <file|job>',
     'what a run would do, without doing it',
     async () => (await import('./verbs/jobs.ts')).plan,
@@ -114,20 +127,50 @@ export function program(run: (load: () => Promise<Verb>, args: unknown[]) => Pro
     'godwit run shop.yaml',
     'godwit run shop --output json | tail -1',
     'godwit run shop --detach',
+    'godwit run shop --table public.orders --full',
+    'godwit run shop --table public.orders --from 2024-02-01 --to 2024-02-29',
+    "godwit run shop --table public.orders --where 'country=IN'",
   ])
     .option('-w, --watch', 'stay until the run has ended (the default)')
-    .option('-d, --detach', 'come back at once; the run goes on in the Godwit that serves');
+    .option('-d, --detach', 'come back at once; the run goes on in the Godwit that serves')
+    .option('-t, --table <name>', 'only this table; may be given several times', several)
+    .option('--full', 'load incremental tables anew and swap them in')
+    .option('--from <value>', 'backfill: rows from this bookmark or key on')
+    .option('--to <value>', 'backfill: rows up to this bookmark or key, inclusive')
+    .option('--where <test>', 'backfill: rows for which this holds (col=value, col>=value, col in a,b, col is null)', several)
+    .option('--cut-off <time>', "stop then: a time of day in the job's zone, an instant, or none");
   verb(godwit, 'jobs', 'list the jobs', async () => (await import('./verbs/jobs.ts')).jobs);
+  const job = godwit.command('job').description('one job').enablePositionalOptions();
+  verb(
+    job,
+    'show <name>',
+    'what it moves, and how its last runs went',
+    async () => (await import('./verbs/jobs.ts')).showJob,
+    ['godwit job show shop', 'godwit job show shop --runs 100 -o json'],
+  ).option('-n, --runs <count>', 'how many runs', '10');
   verb(godwit, 'runs [job]', 'list the latest runs', async () => (await import('./verbs/runs.ts')).runs, [
     'godwit runs shop',
-  ]).option('-n, --limit <count>', 'how many', '20');
+    'godwit runs --status failed,partial --since 7d',
+    'godwit runs shop --tables --table public.orders --since 2024-02-01',
+  ])
+    .option('-n, --limit <count>', 'how many', '20')
+    .option('--tables', 'one line per run and table: rows, size, time, mode')
+    .option('--status <states>', 'only these, separated by commas')
+    .option('-t, --table <name>', 'only with this table')
+    .option('--target <name>', 'only to this target')
+    .option('--mode <mode>', 'only of this mode')
+    .option('--since <time>', 'a date, an instant, or so long ago (24h, 7d)')
+    .option('--until <time>', 'the same')
+    .option('--longer <duration>', 'only what took so long at least (90s, 10m, 2h)');
   verb(
     godwit,
     'show <run>',
     'one run with its tables, failures and books',
     async () => (await import('./verbs/runs.ts')).show,
-    ['godwit show shop', 'godwit show shop/12'],
-  ).option('-w, --watch', 'stay until the run has ended');
+    ['godwit show shop', 'godwit show shop/12', 'godwit show shop/12 --bounds'],
+  )
+    .option('-w, --watch', 'stay until the run has ended')
+    .option('--bounds', 'from which bookmark or key to which its tables were read (audited)');
   for (const [name, what] of Object.entries(actions)) {
     verb(godwit, `${name} <run>`, what, async () => (await import('./verbs/runs.ts')).act(name), [
       `godwit ${name} shop`,
@@ -137,6 +180,104 @@ export function program(run: (load: () => Promise<Verb>, args: unknown[]) => Pro
   verb(godwit, 'logs <run>', 'what happened in a run', async () => (await import('./verbs/logs.ts')).logs, [
     'godwit logs shop -f',
   ]).option('-f, --follow', 'stay until the run has ended');
+
+  godwit.commandsGroup('Settings and notifications:');
+  const settings = verb(
+    godwit,
+    'settings',
+    "what holds for jobs that say nothing themselves, and where the mapping manual's other settings are",
+    async () => (await import('./verbs/settings.ts')).list,
+    ['godwit settings'],
+  ).enablePositionalOptions();
+  verb(settings, 'set <name> <value>', 'store one', async () => (await import('./verbs/settings.ts')).set, [
+    'godwit settings set timezone Asia/Kolkata',
+    'godwit settings set cut_off_time 06:00',
+    'godwit settings set notify failed,partial',
+  ]);
+  verb(settings, 'unset <name>', 'forget one', async () => (await import('./verbs/settings.ts')).unset);
+  const notify = godwit
+    .command('notify')
+    .description('channels to people (Slack, webhook, e-mail), and what was told through them')
+    .enablePositionalOptions();
+  verb(notify, 'add <name> [settings...]', 'save a channel', async () => (await import('./verbs/notifications.ts')).add, [
+    "godwit notify add ops -t slack token=env:SLACK_TOKEN 'channel=#data'",
+    'godwit notify add hook -t webhook url=https://example.org/hook secret=env:HOOK_SECRET',
+    'godwit notify add mail -t email host=smtp.example.org username=godwit password=env:SMTP_PASSWORD from=godwit@example.org to=data@example.org',
+  ]).option('-t, --type <type>', 'slack, webhook or email');
+  verb(notify, 'list', 'the channels', async () => (await import('./verbs/notifications.ts')).list);
+  verb(notify, 'test <name>', 'send a test message', async () => (await import('./verbs/notifications.ts')).test, [
+    'godwit notify test ops',
+  ]);
+  verb(notify, 'remove <name>', 'remove a channel', async () => (await import('./verbs/notifications.ts')).remove);
+  verb(notify, 'log [job]', 'what was told, and what could not be', async () => (await import('./verbs/notifications.ts')).log)
+    .option('-s, --status <status>', 'queued, sent or failed')
+    .option('-n, --limit <count>', 'how many', '20');
+  verb(notify, 'retry <id>', 'send one again that failed', async () => (await import('./verbs/notifications.ts')).retry);
+
+  godwit.commandsGroup('Schedules (docs/schedules.md):');
+  verb(
+    godwit,
+    'schedules [job]',
+    'when jobs run: their schedules and next times',
+    async () => (await import('./verbs/schedules.ts')).schedules,
+    ['godwit schedules', 'godwit schedules shop'],
+  );
+  const schedule = godwit
+    .command('schedule')
+    .description('pause, resume or trigger the schedules of a job')
+    .enablePositionalOptions();
+  for (const [name, what] of Object.entries(scheduleActions)) {
+    const action = name as keyof typeof scheduleActions;
+    verb(schedule, `${name} <job>`, what, async () => (await import('./verbs/schedules.ts')).actOnSchedule(action))
+      .option('-k, --key <key>', 'only this schedule of the job')
+      .option('-n, --note <text>', 'why; stands with it, and in Temporal');
+  }
+  verb(
+    godwit,
+    'next <expression>',
+    'the next times of a cron expression or an interval',
+    async () => (await import('./verbs/next.ts')).next,
+    [
+      "godwit next '* * * * mon-fri 7-19 0 0' --timezone Asia/Kolkata",
+      "godwit next '30 3 * * *' --count 3",
+      "godwit next '* * last_fri * * 22 0 0' --after 2027-01-01",
+    ],
+  )
+    .option('-z, --timezone <zone>', 'IANA name; default GODWIT_TIMEZONE, else UTC')
+    .option('-a, --after <time>', 'from then on: 2027-01-01, 2027-01-01T07:00 (in the zone) or with an offset; default now')
+    .option('-n, --count <count>', 'how many', '10');
+
+  const aside = godwit
+    .command('quarantine')
+    .description('rows set aside: list, show, export, replay, waive')
+    .enablePositionalOptions();
+  const quarantine = (name: 'list' | 'show' | 'exportRows' | 'replay' | 'waive') => async (): Promise<Verb> =>
+    (await import('./verbs/quarantine.ts'))[name];
+  const ofTable = ['-t, --table <name>', 'only this table (`schema.table`, or `schema.table@target`)'] as const;
+  verb(aside, 'list [job]', 'how many rows per run and table, and why; no values', quarantine('list'))
+    .option('-a, --all', 'those replayed and waived too')
+    .option('-n, --limit <count>', 'how many lines', '50');
+  verb(aside, 'show <run>', 'the rows themselves (audited)', quarantine('show'), ['godwit quarantine show shop/12'])
+    .option(...ofTable)
+    .option('-n, --limit <count>', 'how many rows', '20');
+  verb(aside, 'export <run>', 'the rows as NDJSON or CSV (audited)', quarantine('exportRows'), [
+    'godwit quarantine export shop/12 --table public.orders --format csv --file bad.csv',
+  ])
+    .option(...ofTable)
+    .addOption(new Option('--format <format>', 'of the file').choices(['ndjson', 'csv']).default('ndjson'))
+    .option('--file <path>', 'instead of stdout');
+  verb(
+    aside,
+    'replay <run>',
+    'write them into their tables, after the target or the mapping was mended',
+    quarantine('replay'),
+    ['godwit quarantine replay shop/12'],
+  ).option(...ofTable);
+  verb(aside, 'waive <run>', 'give them up', quarantine('waive'), [
+    'godwit quarantine waive shop/12 --note "test orders"',
+  ])
+    .option(...ofTable)
+    .option('--note <text>', 'why');
 
   godwit.commandsGroup('Parts of an installation:');
   verb(
@@ -184,6 +325,12 @@ const actions = {
   resume: 'go on with what was paused',
   cancel: 'end a run and leave nothing of it behind (--table: skip that table)',
   retry: 'go on with what failed, from its last checkpoint',
+} as const;
+
+const scheduleActions = {
+  pause: 'start no more runs by it; one that goes on is not touched',
+  resume: 'start runs again at its next time',
+  trigger: 'start a run of its tables now',
 } as const;
 
 const addExamples = {
@@ -249,8 +396,10 @@ function* commandsOf(command: Command): Iterable<Command> {
   for (const child of command.commands) yield* commandsOf(child);
 }
 
+const wrongInput: readonly string[] = ['USAGE', 'MAPPING_INVALID', 'SETTINGS_INVALID', 'SCHEDULE_INVALID'];
+
 function exitOfError({ code }: GodwitError): number {
-  if (code === 'USAGE' || code === 'MAPPING_INVALID' || code === 'SETTINGS_INVALID') return exits.usage;
+  if (wrongInput.includes(code)) return exits.usage;
   if (code === 'CANCELED') return exits.canceled;
   return code === 'ALREADY_RUNNING' ? exits.skipped : exits.failed;
 }

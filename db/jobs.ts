@@ -8,6 +8,7 @@ import { inUse, sealSecrets, secretPurpose } from './connections.ts';
 import { connectionIdOf, createEndpoint, type EndpointDraft, type EndpointKind, plainSettings } from './endpoints.ts';
 import { type Executor, violated } from './open.ts';
 import { type Page, type PageWish, pageOf, readCursor } from './paging.ts';
+import { putSchedules, tellSchedules } from './schedules.ts';
 import { jobDocuments, jobs, jobUses, runs, sources, targets } from './schema.ts';
 import { activeStatuses } from './status.ts';
 
@@ -56,6 +57,7 @@ export async function applyJob(
     const same = latest !== undefined && equalJson(latest.document, document);
     const version = same ? latest.version : (latest?.version ?? 0) + 1;
     if (!same) await tx.insert(jobDocuments).values({ jobId: job.id, version, document });
+    await putSchedules(tx, { jobId: job.id, name: wanted, document });
     const [stored] = await tx
       .update(jobs)
       .set({ name: wanted, version, ...(same ? {} : { updatedAt: new Date() }) })
@@ -246,6 +248,7 @@ export async function removeJob(db: Executor, name: string): Promise<void> {
       .where(and(eq(runs.jobId, job.id), inArray(runs.status, [...activeStatuses])));
     if (active?.number != null) throw inUse(`job "${name}"`, [`run ${name}/${active.number}, which is not over`]);
     await tx.delete(jobs).where(eq(jobs.id, job.id));
+    await tellSchedules(tx);
   });
 }
 

@@ -6,6 +6,8 @@ import { type Endpoint, readSource, readTarget, systemOf } from './endpoints.ts'
 import { didYouMean, type Path, type Report, report } from './problems.ts';
 import { readText } from './read.ts';
 import { collectionSchema, identifier, mappingSchema, type TableKeys, tableSchema } from './schema.ts';
+import { assignSchedules, type Said, saidAt } from './schedule.ts';
+import { notifyRules } from './settings.ts';
 
 export type ParsedMapping = {
   readonly document: JobDocument;
@@ -38,12 +40,16 @@ export function parseMapping(input: string | object, { file }: ParseOptions = {}
     found.add(['name'], name === undefined ? 'is required' : `"${name}" cannot be a job's name; set \`name\``, 'key');
   }
   const job = name ?? 'job';
-  refuseCron(keys.cron, ['cron'], found);
+  const timezone = top?.timezone;
+  const whole = saidAt(top ?? {}, { at: [], found, timezone });
 
   const source = readSourcePlace(keys.source, job, found);
   const targets = readDestinations(keys.destination, job, found);
   const warnings: string[] = [];
-  const tables = readTables({ keys, source: source?.endpoint, targets, found, warnings });
+  const said = new Map<TableEntry, Said>();
+  const listed = readTables({ keys, source: source?.endpoint, targets, found, warnings, said, timezone });
+  const timing = { said: whole, timezone, options: top?.schedule, found, warnings };
+  const { tables, schedules } = assignSchedules(listed, (table) => said.get(table), timing);
 
   const inherits = [source?.endpoint, ...Object.values(targets).map((target) => target.endpoint)].some(
     (endpoint) => endpoint === undefined || endpoint.connection !== undefined,
@@ -65,6 +71,10 @@ export function parseMapping(input: string | object, { file }: ParseOptions = {}
     ),
     tables,
     giveUpAfter: seconds(top?.give_up_after ?? '24h'),
+    ...(timezone === undefined ? {} : { timezone }),
+    ...(schedules ? { schedules } : {}),
+    ...(top?.cut_off_time === undefined ? {} : { cutOffTime: top.cut_off_time }),
+    ...(top?.notify === undefined ? {} : { notify: notifyRules(top.notify) }),
   };
   return {
     document,
@@ -152,6 +162,9 @@ type Tables = {
   readonly targets: Readonly<Record<string, Target>>;
   readonly found: Report;
   readonly warnings: string[];
+  /** Filled: when each table runs. */
+  readonly said: Map<TableEntry, Said>;
+  readonly timezone: string | undefined;
 };
 
 /** `tables`, and the manual's other word for those of a document store. */
@@ -196,7 +209,6 @@ function readList(
     const parsed = found.parse(schema, input, at);
     if (!parsed) return [];
     const entry: Entry = { ...parsed, name: 'table_name' in parsed ? parsed.table_name : parsed.collection_name };
-    refuseCron(entry.cron, [...at, 'cron'], found);
     for (const [n, target] of (entry.targets ?? []).entries()) {
       if (!known.includes(target)) {
         found.add([...at, 'targets', n], `the job has no target "${target}"${didYouMean(target, known)}`);
@@ -220,7 +232,9 @@ function readList(
     refuseDocuments(entry, { at, found, source: documents ? undefined : source });
     refuseIncremental(entry, at, found);
     warn(entry, warnings);
-    return [tableEntry(entry, at, found)];
+    const table = tableEntry(entry, at, found);
+    all.said.set(table, saidAt(entry, { at, found, timezone: all.timezone }));
+    return [table];
   });
 }
 
@@ -255,15 +269,6 @@ function refuseDocuments(entry: Entry, { at, found, source }: DocumentKeys) {
   ] as const) {
     if (!idle) found.add([...at, key], 'not beside `documents: raw`, which moves documents as they are', 'key');
   }
-}
-
-function refuseCron(cron: unknown, at: Path, found: Report) {
-  if (cron === undefined || cron === 'self-managed') return;
-  if (typeof cron !== 'string') return;
-  found.add(
-    at,
-    'schedules come in a later version of Godwit; set "self-managed" (or leave it out) and start the job with `godwit run`, the API or a scheduler outside',
-  );
 }
 
 /** What the incremental modes need, as far as the mapping alone can tell. */

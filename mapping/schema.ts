@@ -3,6 +3,8 @@
  * Godwit's own. One strict object per place, so that an unknown key is an error there.
  */
 import { z } from 'zod';
+import { cronInput, intervalInput, scheduleInput, timezoneInput } from './schedule.ts';
+import { cutOffTime, notifyInput } from './settings.ts';
 
 const name = z.string().min(1);
 const names = z.union([name, z.array(name).min(1)], { error: 'expected a name or a list of names' });
@@ -58,7 +60,14 @@ const keys = {
     .describe(
       'replace: the target becomes an exact copy by one atomic swap. dumping: each run appends a snapshot with `migration_snapshot_date`. logging: new rows by a growing primary key, never updates. syncing: new and changed rows by `bookmark`; what is deleted at the source stays. mirroring: syncing, and what vanished at the source is deleted',
     ),
-  cron: z.string().optional().describe('`self-managed`: started by hand, by the API or by a scheduler outside'),
+  cron: cronInput
+    .optional()
+    .describe(
+      "When this table runs: eight fields (year month day week day_of_week hour minute second, 0 = Monday), five of a crontab, some of the eight as a map, or `self-managed`: started by hand, by the API or by a scheduler outside. Default: the job's",
+    ),
+  interval: intervalInput
+    .optional()
+    .describe("Instead of `cron`: every so often (`15m`, `2h`, `{hours: 2}`), counted from 1970-01-01T00:00Z"),
   primary_key: names.optional().describe("Columns that identify a row. Default: the table's own key"),
   primary_key_datatype: z
     .enum(['str', 'uuid', 'int', 'datetime'])
@@ -196,7 +205,22 @@ export const mappingSchema = z.strictObject({
     .describe('Name of the target in the job: name of a saved target, or settings with destination_type'),
   tables: z.unknown().optional(),
   collections: z.unknown().optional(),
-  cron: z.string().optional().describe('Default of the tables'),
+  cron: cronInput.optional().describe('Default of the tables'),
+  interval: intervalInput.optional().describe('Default of the tables'),
+  timezone: timezoneInput
+    .optional()
+    .describe("IANA name of the zone of schedules, cut-off times and bookmarks without one. Default: the installation's"),
+  schedule: scheduleInput.optional().describe('What holds for each schedule of the job beside its times'),
+  cut_off_time: cutOffTime
+    .optional()
+    .describe(
+      "Time of day in the job's zone at which what still runs is cut off; null for none. Default: the installation's",
+    ),
+  notify: notifyInput
+    .optional()
+    .describe(
+      "Who is told of the end of a run: true, false, ends (succeeded, partial, failed, canceled, skipped, completion, failure), or a map with `on` and `channels`. Default: the installation's",
+    ),
   give_up_after: z
     .union([z.number().positive(), z.string().regex(/^\d+(\.\d+)?\s*[smhd]$/, duration)], {
       error: duration,

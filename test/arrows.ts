@@ -21,16 +21,27 @@ const vocabulary = ['connectors/contract.ts', 'connectors/types.ts', 'errors.ts'
  */
 const arrows: Readonly<Record<string, Rules>> = {
   cli: {
-    imports: [...vocabulary, 'mapping', 'servers', 'config.ts'],
+    imports: [...vocabulary, 'mapping', 'schedules', 'servers', 'config.ts'],
     types: ['api', 'db', 'activities/plan'],
     lazy: ['api', 'worker', 'db'], // embedded, all of Godwit is one process
   },
   api: {
-    imports: [...vocabulary, 'db', 'workflows', 'mapping', 'secrets', 'config.ts'],
+    imports: [...vocabulary, 'db', 'workflows', 'mapping', 'schedules', 'secrets', 'config.ts'],
     never: ['pg', '@temporalio/worker', '@temporalio/activity'],
   },
   worker: {
-    imports: [...vocabulary, 'activities', 'db', 'connectors', 'transforms', 'workflows', 'secrets', 'config.ts'],
+    imports: [
+      ...vocabulary,
+      'activities',
+      'db',
+      'connectors',
+      'transforms',
+      'workflows',
+      'schedules',
+      'secrets',
+      'notify',
+      'config.ts',
+    ],
   },
   workflows: {
     imports: ['errors.ts'],
@@ -38,17 +49,32 @@ const arrows: Readonly<Record<string, Rules>> = {
     never: ['node:', 'pg', 'drizzle-orm'],
   },
   activities: {
-    imports: [...vocabulary, 'connectors', 'transforms', 'db', 'mapping', 'secrets', 'faults.ts'],
+    imports: [
+      ...vocabulary,
+      'connectors',
+      'transforms',
+      'db',
+      'mapping',
+      'schedules',
+      'secrets',
+      'notify',
+      'faults.ts',
+    ],
     types: ['workflows', 'config.ts'],
     never: ['hono', '@hono/', '@temporalio/workflow'],
   },
   connectors: { imports: ['errors.ts', 'faults.ts'], never: ['@temporalio/', 'hono', '@hono/', 'drizzle-orm'] },
   transforms: { imports: vocabulary, types: ['mapping'], never: ['@temporalio/', 'hono', '@hono/', 'drizzle-orm'] },
   mapping: {
-    imports: [...vocabulary, 'connectors/*/settings.ts'],
+    imports: [...vocabulary, 'schedules', 'connectors/*/settings.ts'],
     never: ['@temporalio/', 'hono', 'drizzle-orm', 'pg'],
   },
-  db: { imports: [...vocabulary, 'mapping', 'secrets', 'config.ts'], never: ['@temporalio/', 'hono', '@hono/'] },
+  schedules: { imports: ['errors.ts'], never: ['@temporalio/', 'node:', 'hono', 'drizzle-orm', 'pg'] },
+  db: {
+    imports: [...vocabulary, 'mapping', 'schedules', 'secrets', 'config.ts'],
+    never: ['@temporalio/', 'hono', '@hono/'],
+  },
+  notify: { imports: ['errors.ts'], types: ['db', 'mapping'], never: ['@temporalio/', 'hono', 'drizzle-orm', 'pg'] },
   secrets: { imports: ['errors.ts', 'config.ts'] },
   servers: { imports: ['errors.ts'] },
 };

@@ -12,8 +12,14 @@ export const queuesOf = (prefix: string) => ({
 });
 export const queues = queuesOf('godwit');
 
+/** An id on a Temporal server that others share: an installation with queues of its own has its prefix before it. */
+export const underPrefix = (at: typeof queues, id: string): string =>
+  at.control === queues.control ? id : `${at.control.slice(0, -'-control'.length)}/${id}`;
+
 export const workflowIds = {
   run: (job: string, number: number) => `run/${job}/${number}`,
+  /** Temporal adds the time: `run/shop/main-2026-11-21T03:00:00Z`. */
+  scheduled: (job: string, key: string) => `run/${job}/${key}`,
   table: (runId: string, ordinal: number, label: string) => `table/${runId}/${ordinal}-${label}`,
   hold: (runId: string, epoch: number) => `hold/${runId}/${epoch}`,
   probe: (id: string) => `probe/${id}`,
@@ -44,6 +50,8 @@ export type RunCarry = {
   /** Tables that failed, or are paused by themselves. */
   readonly failed: readonly number[];
   readonly pausedTables: readonly number[];
+  /** Stays as it was worked out when the run began. */
+  readonly cutOffAt?: number;
 };
 
 /** Result of the `run` workflow. `failed` is thrown as an ApplicationFailure, `canceled` ends as Canceled. */

@@ -326,8 +326,8 @@ tables:
       mapping({}, { mode: 'mirroring' }),
       'tables[0].mode: "mirroring" comes in a later version of Godwit; this one has replace and dumping',
     ],
-    ['a schedule', mapping({}, { cron: '* * * * *' }), /tables\[0\]\.cron: schedules come in a later version/],
-    ['a schedule for all', mapping({ cron: '0 1 * * *' }), /^cron: schedules come/],
+    ['a wrong schedule', mapping({}, { cron: '* * * * 9' }), /tables\[0\]\.cron: The field day_of_week has "9"/],
+    ['a wrong schedule for all', mapping({ cron: '0 25 * * *' }), /^cron: The field hour has "25"/],
     [
       'a source type of later',
       mapping({ source: { source_type: 'kafka', kafka_server: 'x' } }),
@@ -387,8 +387,8 @@ tables:
     ],
     [
       'a cron of collections',
-      collections({ cron: '* * * * *' }),
-      /collections\[0\]\.cron: schedules come in a later version/,
+      collections({ cron: '* * *' }),
+      /collections\[0\]\.cron: .* has 3 fields/,
     ],
     ['a name that is none', mapping({ name: 'a/b' }), /name: expected letters/],
     [
