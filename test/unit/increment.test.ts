@@ -206,7 +206,7 @@ describe('bookmarks of texts', () => {
     })();
     const increment = { range: { column: 'at', from: '2024-01-01T00:00:00Z' }, existing: 'update' as const };
     const kept: unknown[] = [];
-    for await (const one of within(batches, work, increment, leftOut)) kept.push(...(one as { rows: unknown[] }).rows);
+    for await (const one of within(batches, work, increment, leftOut)) kept.push(...(one.kind === "rows" ? one.rows : []));
     return { kept: kept.length, leftOut: leftOut.rows };
   };
 
