@@ -5,7 +5,7 @@
  *    one that only begins to write after the snapshot may give its rows the time at which it began. The list is made before the
  *    snapshot, so that what is not on it either is visible or began later than the clock that was read before the list.
  * 2. A prepared transaction has lost its virtual id, and survives a restart: it is known by its transaction id.
- * 3. A standby knows of those at the primary that have written something, and of these no more than the oldest one.
+ * 3. A standby knows of those at the primary that have written something, and of these the oldest and the newest id alone.
  * 4. Readers of Godwit itself never write: they hold a shared advisory lock that tells them from others.
  */
 import type { Watermark } from '../contract.ts';
@@ -16,9 +16,9 @@ export type Pending = {
   /** When the server started: virtual ids mean nothing after that. */
   readonly server: string;
   readonly standby: boolean;
-  /** 64-bit transaction ids: all below the first have ended, none from the second on had begun to write. */
+  /** 64-bit transaction ids: all below the first have ended, none from the second on had been given out. */
   readonly xmin: string;
-  readonly xmax: string;
+  readonly next: string;
   /** Each with the 32-bit transaction ids it has by now. */
   readonly open: readonly { readonly id: string; readonly xids: readonly string[] }[];
   readonly prepared: readonly string[];
@@ -29,7 +29,7 @@ export type Pending = {
   readonly oldest?: string;
 };
 
-export type Listed = { readonly clock: string; readonly pending: Pending };
+export type Listed = { readonly clock: string; readonly pending: Omit<Pending, 'next'> };
 
 /** `GDWT`. In every transaction of Godwit that only reads. */
 const mark = 0x47445754;
@@ -57,7 +57,10 @@ export async function listOpen(session: Session): Promise<Listed> {
   );
   // Who has which lock is one moment of the server, who may be told of a session another: that only names what is left out.
   const [row] = await session.query<
-    Omit<Pending, 'standby' | 'writing' | 'oldest'> & { writing: Pending['writing'] | null; oldest: string | null }
+    Omit<Pending, 'standby' | 'next' | 'writing' | 'oldest'> & {
+      writing: Pending['writing'] | null;
+      oldest: string | null;
+    }
   >(`
 WITH held AS MATERIALIZED (SELECT * FROM pg_locks WHERE granted),
 xid AS (
@@ -74,13 +77,13 @@ open AS (
       AND (a.datid IS NULL OR a.datid = (SELECT oid FROM pg_database WHERE datname = current_database())))
 )
 SELECT extract(epoch FROM pg_postmaster_start_time())::text AS server,
-  pg_snapshot_xmin(pg_current_snapshot())::text AS xmin, pg_snapshot_xmax(pg_current_snapshot())::text AS xmax,
+  pg_snapshot_xmin(pg_current_snapshot())::text AS xmin,
   (SELECT coalesce(json_agg(json_build_object('id', id, 'xids', xids)), '[]') FROM open) AS open,
   (SELECT coalesce(json_agg(transaction::text), '[]') FROM pg_prepared_xacts WHERE database = current_database()) AS prepared,
   (${holders('held')}) AS writing, (SELECT ${iso('min(xact_start)')} FROM open) AS oldest`);
   if (!time || !row) throw new Error('PostgreSQL did not say who is open');
   const { writing, oldest, ...common } = row;
-  const pending: Pending = {
+  const pending = {
     ...common,
     standby: time.standby,
     ...(writing ? { writing } : {}),
@@ -94,20 +97,42 @@ SELECT extract(epoch FROM pg_postmaster_start_time())::text AS server,
  * ends. (Without the second look a key that was taken in that moment would rest on the `recheck` window alone.)
  */
 export async function listAgain(session: Session, { pending }: Listed): Promise<Pending> {
-  const [row] = await session.query<{ writing: Pending['writing'] | null; xmax: string }>(
-    `SELECT (${holders('pg_locks')} ) AS writing, pg_snapshot_xmax(pg_current_snapshot())::text AS xmax`,
+  const [row] = await session.query<{ writing: Pending['writing'] | null; next: string }>(
+    `${findNext}; SELECT (${holders('(SELECT * FROM pg_locks WHERE granted) held')}) AS writing, current_setting('godwit.next') AS next`,
   );
   const both = [pending.writing ?? {}, row?.writing ?? {}];
   const relations = new Set(both.flatMap(Object.keys));
   const writing = Object.fromEntries(
     [...relations].map((relation) => [relation, [...new Set(both.flatMap((one) => one[relation] ?? []))]]),
   );
-  return { ...pending, xmax: row?.xmax ?? pending.xmax, ...(relations.size > 0 ? { writing } : {}) };
+  return { ...pending, next: row?.next ?? pending.xmin, ...(relations.size > 0 ? { writing } : {}) };
 }
+
+/**
+ * The next transaction id that is given out, which no function tells on a standby: a snapshot ends behind the last one that has
+ * ended, and those beyond may be under way. The first whose status is refused as one of the future.
+ */
+const findNext = `DO $$
+DECLARE low int8 := pg_snapshot_xmax(pg_current_snapshot())::text; high int8; probe int8; step int8 := 0;
+BEGIN
+  WHILE high IS NULL OR low < high LOOP
+    probe := CASE WHEN high IS NULL THEN low + step ELSE (low + high) / 2 END;
+    BEGIN
+      PERFORM pg_xact_status(probe::text::xid8);
+      low := probe + 1;
+      step := step * 2 + 1;
+    EXCEPTION WHEN invalid_parameter_value THEN
+      high := probe;
+    END;
+  END LOOP;
+  PERFORM set_config('godwit.next', low::text, true);
+END $$`;
 
 /** All that may commit a row with an older bookmark; undefined when nobody can. */
 export function openToBookmarks({ writing: _, oldest: _o, ...pending }: Pending): Pending | undefined {
-  const some = pending.standby ? pending.xmin !== pending.xmax : pending.open.length + pending.prepared.length > 0;
+  const some = pending.standby
+    ? BigInt(pending.xmin) < BigInt(pending.next)
+    : pending.open.length + pending.prepared.length > 0;
   return some ? pending : undefined;
 }
 
@@ -134,7 +159,7 @@ export function ended(earlier: Watermark, now: Watermark): boolean {
   const present = now.active as Pending | undefined;
   if (!then) return true;
   if (!present) return false;
-  if (then.standby || present.standby) return BigInt(present.xmin) >= BigInt(then.xmax);
+  if (then.standby || present.standby) return BigInt(present.xmin) >= BigInt(then.next);
   const open = new Set(present.open.map((one) => one.id));
   if (then.server === present.server && then.open.some((one) => open.has(one.id))) return false;
   const mine = new Set([...then.prepared, ...then.open.flatMap((one) => one.xids)]);

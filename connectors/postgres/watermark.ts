@@ -4,7 +4,7 @@ import { type Follow, type Table, tableText, type Watermark, type WatermarkOptio
 import type { LogicalKind } from '../types.ts';
 import { postgresExtras } from './extras.ts';
 import { comparable, type KeyColumn, keyColumns, keysSelect } from './keys.ts';
-import { activeOf, type Listed, listAgain, listOpen, openToBookmarks, openToKeys, type Pending } from './pending.ts';
+import { activeOf, listAgain, listOpen, openToBookmarks, openToKeys, type Pending } from './pending.ts';
 import type { SessionPool } from './pool.ts';
 import type { Session } from './session.ts';
 import { assertUnchanged, beginRead, from } from './transaction.ts';
@@ -23,9 +23,10 @@ export async function takeWatermark(
   options.signal.addEventListener('abort', stop, { once: true });
   try {
     options.signal.throwIfAborted();
-    const before = givenOf(options) ?? (await listOpen(session));
+    const given = givenOf(options);
+    const before = given ?? (await listOpen(session));
     await beginRead(session, options.snapshot);
-    const pending = givenOf(options)?.pending ?? (await listAgain(session, before));
+    const pending = given?.pending ?? (await listAgain(session, before));
     await assertUnchanged(session, table, [column.name]);
     const taken = await takenOf(session, table, { follow, column, pending, recheck: options.recheck });
     await session.query('COMMIT');
@@ -40,7 +41,7 @@ export async function takeWatermark(
 }
 
 /** Under the run's snapshot the list that was made before it; any later one would lack who committed in between. */
-function givenOf({ snapshot, clock, pending }: WatermarkOptions): Listed | undefined {
+function givenOf({ snapshot, clock, pending }: WatermarkOptions) {
   if (snapshot.consistency === 'chunk') return undefined;
   if (clock === undefined || pending === undefined) {
     throw new GodwitError('INTERNAL', 'A snapshot of PostgreSQL was given without who was open at it.');

@@ -1,5 +1,10 @@
+import { execFile } from 'node:child_process';
+import { chmod, mkdtemp, realpath, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
 import pg from 'pg';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import type { Chunk, Follow, Range, Source, Watermark } from '../../connectors/contract.ts';
 import { ended } from '../../connectors/postgres/pending.ts';
 import { chunkSelect, planSettings } from '../../connectors/postgres/read.ts';
@@ -12,6 +17,9 @@ import { codeOf, never, ownMoment, readRows, under, wantRows } from './source.ts
 const quoted = (name: { schema: string; name: string }) =>
   `${pg.escapeIdentifier(name.schema)}.${pg.escapeIdentifier(name.name)}`;
 const iso = (instant: string) => `to_char(${instant} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS at`;
+
+/** With owner and rights: the server runs as another user. */
+const cp = (from: string, to: string) => promisify(execFile)('cp', ['-a', from, to]);
 
 async function connect(database: TestDatabase): Promise<pg.Client> {
   const client = new pg.Client({ connectionString: database.url });
@@ -415,5 +423,67 @@ describe.skipIf(await missing('postgres'))('transactions that are prepared, and 
     await client.query(`COMMIT PREPARED 'one'`);
     for (const one of [silent, writing, prepared]) expect(ended(one, await taken())).toBe(true);
     await client.end();
+  });
+
+  test('a standby takes who has written at the primary for open, and the last commit it has for its clock', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'godwit-standby-'));
+    await chmod(folder, 0o755);
+    const at = (name: string) => join(folder, name);
+    try {
+      for (const name of ['primary', 'standby']) await (await startPostgres({ dir: at(name) })).stop();
+      const data = await realpath(join(at('standby'), 'data'));
+      await cp(`${await realpath(join(at('primary'), 'data'))}/.`, data);
+      await cp(join(at('primary'), 'password'), join(at('standby'), 'password'));
+      await writeFile(join(data, 'standby.signal'), '');
+      await using primary = await startPostgres({ dir: at('primary') });
+      const { host, port, user, password } = primary;
+      const primary_conninfo = `host=${host} port=${port} user=${user} password=${password}`;
+      await using standby = await startPostgres({ dir: at('standby'), settings: { primary_conninfo } });
+      const [one, two, here] = [new pg.Client(primary.url), new pg.Client(primary.url), new pg.Client(standby.url)];
+      for (const client of [one, two, here]) {
+        client.on('error', () => {});
+        await client.connect();
+      }
+      const replayed = async () => {
+        const { rows: [lsn] } = await two.query('SELECT pg_current_wal_insert_lsn() AS at'); // biome-ignore format: one value
+        await vi.waitFor(async () => {
+          const { rows } = await here.query('SELECT pg_last_wal_replay_lsn() >= $1::pg_lsn AS there', [lsn.at]);
+          expect(rows[0].there).toBe(true);
+        }, 20_000);
+      };
+      await one.query('CREATE TABLE t (id int PRIMARY KEY, at timestamptz)');
+      await replayed();
+      await using source = openSource({ url: standby.url });
+      const table = await source.describe({ schema: 'public', name: 't' });
+      const taken = async (by: Follow['by']): Promise<Watermark> => {
+        await using snapshot = await source.open();
+        const { takenAt: clock, pending = '' } = snapshot;
+        const follow: Follow = { by, column: by === 'key' ? 'id' : 'at', form: 'native' };
+        const options = { snapshot: under(snapshot), clock, pending, recheck: 0, signal: never };
+        return (await source.watermark?.(table, follow, options)) as Watermark;
+      };
+      expect((await taken('bookmark')).open).toBeUndefined();
+      // Two that write, of which the later one ends first: it is beyond the end of any snapshot of before.
+      await one.query('BEGIN; INSERT INTO t VALUES (1, now())');
+      await two.query('BEGIN; INSERT INTO t VALUES (2, now())');
+      await two.query('SELECT pg_log_standby_snapshot()').catch(() => two.query('CHECKPOINT'));
+      await replayed();
+      const both = await taken('bookmark');
+      expect(both.open).toBeDefined();
+      expect((await taken('key')).open).toBeDefined();
+      await one.query('COMMIT');
+      await replayed();
+      expect(ended(both, await taken('bookmark'))).toBe(false);
+      await two.query('COMMIT');
+      const { rows: [{ now }] } = await two.query('SELECT clock_timestamp() AS now'); // biome-ignore format: one value
+      await replayed();
+      const after = await taken('bookmark');
+      expect(ended(both, after)).toBe(true);
+      expect(after.open).toBeUndefined();
+      expect(Date.parse(after.clock)).toBeLessThanOrEqual(now.getTime());
+      for (const client of [one, two, here]) await client.end();
+    } finally {
+      await rm(folder, { recursive: true, force: true });
+    }
   });
 });
