@@ -6,6 +6,8 @@
 import { BSON, type Document } from 'mongodb';
 import { GodwitError } from '../../errors.ts';
 import type { Chunk } from '../contract.ts';
+import { translate } from './errors.ts';
+import type { Session } from './session.ts';
 
 /**
  * Keys behind `after` (exclusive) up to `upto` (inclusive), canonical extended JSON of `{ _id }`; absent = open. `types`:
@@ -33,7 +35,7 @@ const classes: readonly Class[] = [
 ];
 
 /** Types that servers may not know. */
-export const oldTypes: readonly number[] = classes.flatMap(({ old = [] }) => old);
+const oldTypes: readonly number[] = classes.flatMap(({ old = [] }) => old);
 
 /** Bounds are keys of these classes only: the others have two values at most, or an order nobody relies on. */
 const boundary = new Set(['number', 'string', 'object', 'binary', 'objectId', 'date', 'timestamp']);
@@ -91,7 +93,7 @@ const nan = Number.NaN;
 
 /** The filter for the chunk's documents, or undefined for all. */
 export function boundsFilter(chunk: Chunk): Document | undefined {
-  if (chunk.kind === 'all') return undefined;
+  if (chunk.kind === 'all' || chunk.kind === 'range') return undefined;
   if (chunk.kind === 'blocks') throw new GodwitError('INTERNAL', 'MongoDB has no ranges of blocks.');
   const bounds = chunk.bounds as KeyBounds;
   const after = bounds.after === undefined ? undefined : parsedKey(bounds.after);
@@ -108,4 +110,17 @@ export function boundsFilter(chunk: Chunk): Document | undefined {
   if (upto !== undefined) parts.push({ _id: to === number ? { $lte: upto, $ne: nan } : { $lte: upto } });
   if (upto !== undefined && to === number) parts.push({ _id: nan });
   return parts.length === 1 ? parts[0] : { $or: parts };
+}
+
+/** Asked with a filter that finds next to nothing: some servers have no such types, and refuse their numbers. */
+export async function knowsOldTypes(session: Session, collection: string): Promise<boolean> {
+  try {
+    const filter = { _id: { $type: [...oldTypes] } };
+    await session.db.command({ find: collection, filter, limit: 1, singleBatch: true, hint: { _id: 1 } });
+    return true;
+  } catch (error) {
+    const failed = translate(error);
+    if (failed.retryable && failed.code !== 'INTERNAL') throw failed;
+    return false;
+  }
 }

@@ -111,3 +111,28 @@ function fromMail(text: string): string | undefined {
   const ms = Date.parse(text);
   return Number.isNaN(ms) ? undefined : instant(ms);
 }
+
+const canonical = /^([+-]\d{6}|\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.(\d{1,6}))?Z$/;
+
+/** A canonical instant in microseconds since 1970; undefined for any other text, and for years past those of JavaScript's dates. */
+export function microsOf(text: string): bigint | undefined {
+  const found = canonical.exec(text);
+  if (!found) return undefined;
+  const [, year, month, dayOfMonth, hours, minutes, seconds, fraction = ''] = found;
+  const at = new Date(0);
+  at.setUTCFullYear(Number(year), Number(month) - 1, Number(dayOfMonth));
+  at.setUTCHours(Number(hours), Number(minutes), Number(seconds));
+  if (Number.isNaN(at.getTime())) return undefined;
+  return BigInt(at.getTime()) * 1000n + BigInt(fraction.padEnd(6, '0'));
+}
+
+/** The canonical instant. */
+export function microsText(micros: bigint): string {
+  const rest = ((micros % 1000n) + 1000n) % 1000n;
+  const ms = (micros - rest) / 1000n;
+  const ordinary = ms >= BigInt(firstOrdinary) && ms <= BigInt(lastOrdinary);
+  const text = ordinary ? instant(Number(ms)) : farInstant(ms);
+  if (rest === 0n) return text;
+  const [head = '', fraction = ''] = text.slice(0, -1).split('.');
+  return `${head}.${fraction.padEnd(3, '0')}${String(rest).padStart(3, '0').replace(/0+$/, '')}Z`;
+}

@@ -20,8 +20,14 @@ export type RawOptions = {
   readonly where?: Where;
 };
 
+type Connected = Pick<Session, 'db' | 'client'>;
+
 /** Replies of a `find` or `aggregate` command, in order. Leaving the loop, an error or the signal ends the cursor. */
-export async function* rawBatches(session: Session, command: Document, options: RawOptions): AsyncGenerator<RawBatch> {
+export async function* rawBatches(
+  session: Connected,
+  command: Document,
+  options: RawOptions,
+): AsyncGenerator<RawBatch> {
   const { signal, bytes } = options;
   signal.throwIfAborted();
   const batchSize = perReply(bytes, options.averageBytes);
@@ -49,7 +55,7 @@ export async function* rawBatches(session: Session, command: Document, options: 
 }
 
 /** A pooled connection may have died since it was used last; nothing was read yet, so it is tried again. */
-async function first(session: Session, command: Document, aborted: Promise<never>, batchSize: number) {
+async function first(session: Connected, command: Document, aborted: Promise<never>, batchSize: number) {
   for (let tries = 1; ; tries++) {
     const cursor = session.db.runCursorCommand(command, { readPreference: session.client.options.readPreference });
     cursor.setBatchSize(batchSize);

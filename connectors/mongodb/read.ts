@@ -1,19 +1,22 @@
 /** The documents of one chunk: whole (`bson`), as canonical values (`rows`), or as text (`pg-text`, `csv`). */
 import type { Document } from 'mongodb';
 import { GodwitError } from '../../errors.ts';
-import { type Batch, type Chunk, type Format, type Read, type Table, tableText } from '../contract.ts';
+import { type Batch, type Chunk, type Format, type Range, type Read, type Table, tableText } from '../contract.ts';
 import type { Row, Value } from '../types.ts';
-import { boundsFilter } from './bounds.ts';
+import { rangeFilter } from './bookmarks.ts';
+import { boundsFilter, knowsOldTypes } from './bounds.ts';
 import { behindName, int32 } from './bson.ts';
 import { collectionNamed } from './catalog.ts';
 import { canonical, cellOf, constantValue, shown } from './cells.ts';
 import { numberOf, translate } from './errors.ts';
 import { columnNamed, type MongoColumn, type MongoExtras, mongoExtras } from './extras.ts';
+import { fieldOf } from './follow.ts';
 import { type Known, Locator } from './locate.ts';
 import { coarseFilter, testsOf } from './predicates.ts';
 import { type RawBatch, rawBatches } from './raw.ts';
 import type { LazySession, Session } from './session.ts';
 import { CsvSink, PgTextSink, type Sink } from './sink.ts';
+import { rangeChunkFilter } from './split-range.ts';
 import { type Writer, writerOf } from './writers.ts';
 
 export const readFormats: readonly Format[] = ['bson', 'pg-text', 'csv', 'rows'];
@@ -30,7 +33,7 @@ export async function* readChunk(lazy: LazySession, table: Table, chunk: Chunk, 
     const session = await lazy.get();
     const scan = new Scan(table, extras, want);
     await assertUnchanged(session, table, extras);
-    const batches = rawBatches(session, findCommand(session, table, extras, chunk, want), {
+    const batches = rawBatches(session, await findCommand(session, table, extras, chunk, want), {
       signal: want.signal,
       bytes: Math.min(want.batch.bytes, 1024 * 1024),
       averageBytes: table.rows > 0 && table.bytes > 0 ? table.bytes / table.rows : 1000,
@@ -60,20 +63,34 @@ function inFormat(batches: AsyncIterable<RawBatch>, scan: Scan, want: Read): Asy
 }
 
 /** The whole is read in the order of the disk, ranges in the order of the key: each document is met once in either. */
-function findCommand(session: Session, table: Table, extras: MongoExtras, chunk: Chunk, want: Read): Document {
-  const filters = [boundsFilter(chunk), coarseFilter(table, want.where)].filter((one) => one !== undefined);
+async function findCommand(
+  session: Session,
+  table: Table,
+  extras: MongoExtras,
+  chunk: Chunk,
+  want: Read,
+): Promise<Document> {
+  const ranged = want.range && (await ofRange(session, table, chunk, want.range));
+  const filters = [boundsFilter(chunk), ranged, coarseFilter(table, want.where)].filter((one) => one !== undefined);
   const filter = filters.length > 1 ? { $and: filters } : (filters[0] ?? {});
-  const hint = chunk.kind === 'keys' ? { _id: 1 } : { $natural: 1 };
+  // Of a bookmark the server knows best which index finds it.
+  const hint = chunk.kind === 'keys' ? { _id: 1 } : want.range ? undefined : { $natural: 1 };
   return {
     find: table.name.name,
     filter,
-    ...(extras.kind === 'collection' ? { hint } : {}),
+    ...(extras.kind === 'collection' && hint ? { hint } : {}),
     // What a majority has cannot be rolled back after it was moved.
     ...(session.replicated ? { readConcern: { level: 'majority' } } : {}),
   };
 }
 
-async function assertUnchanged(session: Session, table: Table, extras: MongoExtras): Promise<void> {
+async function ofRange(session: Session, table: Table, chunk: Chunk, range: Range): Promise<Document | undefined> {
+  const field = fieldOf(table, range.column);
+  const old = await session.read(() => knowsOldTypes(session, table.name.name));
+  return chunk.kind === 'range' ? rangeChunkFilter(field, range, chunk, old) : rangeFilter(field, range, old);
+}
+
+export async function assertUnchanged(session: Session, table: Table, extras: MongoExtras): Promise<void> {
   const name = tableText(table.name);
   const now = await session.read(() => collectionNamed(session, table.name.name), { table: name });
   if (now?.storage === extras.storage) return;
@@ -82,7 +99,7 @@ async function assertUnchanged(session: Session, table: Table, extras: MongoExtr
 }
 
 /** What is wanted of each document, compiled once. */
-class Scan {
+export class Scan {
   readonly locator: Locator;
   /** Per column asked for; below 0: a constant, or the whole document. */
   readonly slots: readonly number[];
@@ -235,9 +252,10 @@ async function* whole(batches: AsyncIterable<RawBatch>, scan: Scan): AsyncGenera
 }
 
 /** Where it happened; a collection that is gone or renamed under the read has changed. */
-function placed(error: unknown, name: string, chunk: Chunk): GodwitError {
+export function placed(error: unknown, name: string, chunk?: Chunk): GodwitError {
   const failed = translate(error);
   const number = numberOf(failed);
   const code = number === 26 || number === 175 ? 'SOURCE_CHANGED' : failed.code;
-  return new GodwitError(code, failed.message, { ...failed.where, table: name, chunk: chunk.id, cause: failed.cause });
+  const where = { ...failed.where, table: name, ...(chunk ? { chunk: chunk.id } : {}) };
+  return new GodwitError(code, failed.message, { ...where, cause: failed.cause });
 }

@@ -2,6 +2,9 @@
 import type { Snapshot } from '../contract.ts';
 import type { LazySession } from './session.ts';
 
+/** Milliseconds, as ISO 8601 with microseconds. */
+export const clockText = (ms: number): string => new Date(ms).toISOString().replace('Z', '000Z');
+
 /** `position`: the cluster time, where a change stream can start; empty on a single server. */
 export async function openMoment(lazy: LazySession): Promise<Snapshot> {
   const facts = await lazy.read((session) => session.facts());
@@ -9,7 +12,7 @@ export async function openMoment(lazy: LazySession): Promise<Snapshot> {
   return {
     token: '',
     position: facts.operationTime ?? '',
-    takenAt: new Date(facts.now).toISOString(),
+    takenAt: clockText(facts.now),
     consistency: 'chunk',
     lost,
     async [Symbol.asyncDispose]() {},

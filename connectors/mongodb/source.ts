@@ -4,11 +4,13 @@ import { checkSource } from './check.ts';
 import { describeTables, listTables } from './describe.ts';
 import { exactFormats } from './exact.ts';
 import { databaseIdentity } from './identity.ts';
+import { keyRangesOf, keysIn } from './keys.ts';
 import { readChunk, readFormats } from './read.ts';
 import { LazySession } from './session.ts';
 import { type MongoSettings, resolve } from './settings.ts';
 import { openMoment } from './snapshot.ts';
 import { splitTable } from './split.ts';
+import { watermarkOf } from './watermark.ts';
 
 /** The mapping manual's: every field a text, `_id` the key. */
 const byTheManual: DocumentShape = { as: 'fields', casts: {} };
@@ -36,6 +38,9 @@ export function openSource(settings: MongoSettings): Source {
     split: (table, options) => splitTable(lazy, table, options),
     read: (table, chunk, want) => readChunk(lazy, table, chunk, want),
     exactFormats,
+    watermark: (table, follow, options) => watermarkOf(lazy, table, follow, options),
+    keyRanges: (table, key, options) => keyRangesOf(lazy, table, key, options),
+    keys: (table, key, range, want) => keysIn(lazy, table, key, range, want),
     [Symbol.asyncDispose]: () => lazy[Symbol.asyncDispose](),
   };
 }

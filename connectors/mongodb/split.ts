@@ -1,17 +1,20 @@
 /**
- * Chunks, found as they are asked for. Two kinds:
+ * Chunks, found as they are asked for. Three kinds:
  * 1. `all`: the collection is smaller than a chunk, or its `_id` is no key (views, time series). No query.
  * 2. `keys`: ranges of `_id`. Of a large collection the bounds come from a sample of its keys, sorted by the server, whose
  *    order is the one that counts (types, collation); twenty keys for each chunk, so that skewed keys still make even
  *    chunks. Of one that is not large, every n-th key of the index: one pass over it, exact and the same every time.
+ * 3. `range`: of an incremental read whose bookmark has an index: the instants every n-th one, and before them, in a chunk of
+ *    its own, whatever is no instant. Without an index the chunks are those of the key, read with the bookmark's filter.
  */
 import type { Document } from 'mongodb';
 import { type Chunk, type SplitOptions, type Table, tableText } from '../contract.ts';
-import { boundsFilter, classOf, type KeyBounds, keyBounds, oldTypes, parsedKey } from './bounds.ts';
+import { boundsFilter, classOf, type KeyBounds, keyBounds, knowsOldTypes, parsedKey } from './bounds.ts';
 import { translate } from './errors.ts';
 import { mongoExtras } from './extras.ts';
 import { cannotSample } from './sample.ts';
 import { exact, type LazySession, type Session } from './session.ts';
+import { cutByIndex, splitRange } from './split-range.ts';
 
 const perChunk = 20;
 const large = 200_000;
@@ -25,6 +28,10 @@ export async function* splitTable(lazy: LazySession, table: Table, options: Spli
     if (!after) yield { id: 1, kind: 'all', bounds: {}, rows: Math.max(0, table.rows) };
     return;
   }
+  if (after ? after.kind === 'range' : await cutByIndex(lazy, table, options)) {
+    yield* splitRange(lazy, table, options);
+    return;
+  }
   let last: unknown;
   if (after) {
     const { upto } = after.bounds as KeyBounds;
@@ -32,7 +39,7 @@ export async function* splitTable(lazy: LazySession, table: Table, options: Spli
     last = parsedKey(upto);
   }
   const session = await lazy.get();
-  const old = await knowsOldTypes(session, table);
+  const old = await knowsOldTypes(session, table.name.name);
   const rows = rowsPerChunk(table, size);
   let id = after?.id ?? 0;
   for await (const upto of boundsAfter(session, table, { last, rows, old, signal: options.signal })) {
@@ -43,14 +50,14 @@ export async function* splitTable(lazy: LazySession, table: Table, options: Spli
 }
 
 /** Documents of a chunk: as many as asked for, or as many as fit into the bytes. */
-function rowsPerChunk(table: Table, { rows, bytes }: SplitOptions['size']): number {
+export function rowsPerChunk(table: Table, { rows, bytes }: SplitOptions['size']): number {
   const width = table.rows > 0 && table.bytes > 0 ? table.bytes / table.rows : 100;
   return Math.max(1, Math.floor(Math.min(rows, bytes / width)));
 }
 
 type Walk = { readonly last: unknown; readonly rows: number; readonly old: boolean; readonly signal: AbortSignal };
 
-async function* boundsAfter(session: Session, table: Table, walk: Walk): AsyncGenerator<unknown> {
+export async function* boundsAfter(session: Session, table: Table, walk: Walk): AsyncGenerator<unknown> {
   if (table.rows < 0 || table.rows > large) {
     const sample = await sampledBounds(session, table, walk);
     if (sample) {
@@ -122,18 +129,5 @@ async function* everyNth(session: Session, table: Table, { last, rows, old, sign
     throw signal.aborted ? signal.reason : translate(error, { table: tableText(table.name) });
   } finally {
     await cursor.close().catch(() => {});
-  }
-}
-
-/** Asked with a filter that finds next to nothing: some servers have no such types, and refuse their numbers. */
-async function knowsOldTypes(session: Session, table: Table): Promise<boolean> {
-  try {
-    const filter = { _id: { $type: [...oldTypes] } };
-    await session.db.command({ find: table.name.name, filter, limit: 1, singleBatch: true, hint: { _id: 1 } });
-    return true;
-  } catch (error) {
-    const failed = translate(error);
-    if (failed.retryable && failed.code !== 'INTERNAL') throw failed;
-    return false;
   }
 }

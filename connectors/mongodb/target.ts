@@ -9,10 +9,13 @@ import { checkpointsOf, claimChunk } from './target/claim.ts';
 import { discardWork } from './target/discard.ts';
 import { finishWork } from './target/finish.ts';
 import { fitTable } from './target/fit.ts';
+import { keysOfTable } from './target/keys.ts';
 import { type Ledger, ledgerOf } from './target/ledger.ts';
 import { prepareWork } from './target/prepare.ts';
 import { publishWorks } from './target/publish.ts';
 import { describeTable, refusalsOf } from './target/refusals.ts';
+import { rememberForeign, stateOf } from './target/state.ts';
+import { deleteVanished } from './target/vanished.ts';
 import { writeChunk } from './target/write.ts';
 
 const formats: readonly Format[] = ['bson', 'rows'];
@@ -48,6 +51,18 @@ export function openTarget(settings: MongoSettings): Target {
     discard: (work) => withLedger(work, (ledger) => discardWork(ledger, work)),
     async *checkpoints(work) {
       yield* checkpointsOf(await withLedger(work, async (ledger) => ledger), work);
+    },
+    // Of keys alone it may refuse some: `refusals`.
+    refusesMode: () => undefined,
+    state: (work) => withLedger(work, (ledger) => stateOf(ledger, work)),
+    remember: (work, state) => withLedger(work, (ledger) => rememberForeign(ledger, work, state)),
+    async *keys(work, range, signal) {
+      const session = await lazy.get();
+      yield* keysOfTable(databaseOf(session, work.name.schema), work, range, signal);
+    },
+    async deleteKeys(work, claim, keys, signal) {
+      const session = await lazy.get();
+      return await deleteVanished({ ledger: ledgerFor(session, work), work, claim, signal }, keys);
     },
     [Symbol.asyncDispose]: () => lazy[Symbol.asyncDispose](),
   };

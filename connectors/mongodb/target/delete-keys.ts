@@ -1,9 +1,14 @@
-/** `{ q: { _id: { $in: [ … ] } }, limit: 0 }` from keys as they lie in an intent: each its type, then its value. */
+/** `{ q: { _id: { $in: [ … ] } }, limit: 0 }` from keys as they lie in an intent: each its type, then its value. `also`: a field must have this text. */
 import { bson, sizeOf } from '../bson.ts';
 import { Out } from './out.ts';
 
 /** Of the keys from `at` on, at most so many, and at most half of what one statement may hold. */
-export function deleteStatement(ids: Buffer, from: number, most: number): { statement: Buffer; next: number } {
+export function deleteStatement(
+  ids: Buffer,
+  from: number,
+  most: number,
+  also?: { readonly name: string; readonly text: string },
+): { statement: Buffer; next: number } {
   const out = new Out(4096);
   const open = (name: string, type: number): number => {
     out.byte(type);
@@ -25,6 +30,11 @@ export function deleteStatement(ids: Buffer, from: number, most: number): { stat
   }
   out.close(list);
   out.close(id);
+  if (also) {
+    out.byte(bson.string);
+    out.name(also.name);
+    out.string(also.text);
+  }
   out.close(query);
   out.byte(bson.int);
   out.name('limit');

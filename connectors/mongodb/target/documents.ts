@@ -25,6 +25,8 @@ export type Group = {
 
 export type Cutting = {
   readonly withIds: boolean;
+  /** Documents of a group, when fewer than one command takes. */
+  readonly most?: number;
   /** Changes a document that begins here and has this length: the new one is written behind what is there. */
   readonly rewrite?: (b: Buffer, at: number, length: number, out: Out, ordinal: number) => void;
   /** Of documents that have none (those of a view). */
@@ -94,7 +96,7 @@ export class DocumentCutter {
         from = at + length;
       }
       at += length;
-      if (this.#count >= groupDocuments) {
+      if (this.#count >= (this.#how.most ?? groupDocuments)) {
         this.#keep(b, from, at);
         from = at;
         this.#close();

@@ -21,7 +21,15 @@ export type Complete = Turn & { readonly staging: string };
 export async function finishWork(ledger: Ledger, work: Work): Promise<void> {
   const known = await workOf(ledger, work);
   if (!known) throw notPrepared(work);
+  if (work.increment) return await finishIncrement(ledger, work);
   if (known.state === 'loading' || known.state === 'complete') await complete(ledger, work);
+}
+
+/** Its rows are in the table already. Throws CONFLICT for a chunk that is claimed and not done. */
+export async function finishIncrement(ledger: Ledger, work: Work): Promise<void> {
+  await chunksOf(ledger, work);
+  const { works } = ledger;
+  await works.updateOne({ _id: hashOf(work), state: 'loading' }, { $set: { state: 'complete' } });
 }
 
 /** Throws CONFLICT for a chunk that is claimed and not done, CONSTRAINT_BROKEN when two chunks have the same key. */

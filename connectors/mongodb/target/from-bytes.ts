@@ -1,20 +1,25 @@
 /** The direct lane: whole documents as the source's bytes have them. */
 import { GodwitError } from '../../../errors.ts';
 import { type Batch, type Counts, tableText } from '../../contract.ts';
+import type { Writing } from './attempt.ts';
 import { DocumentCutter, type Group } from './documents.ts';
-import type { Inserter, Sent } from './inserter.ts';
+import type { Sender, Sent } from './inserter.ts';
 import { madeId } from './rows.ts';
 import { snapshotRewriter } from './snapshot-document.ts';
-import type { Writing } from './write.ts';
 
 export async function bytesInto(
   { work, claim, options }: Writing,
-  inserter: Inserter<Group>,
+  inserter: Sender<Group>,
   batches: AsyncIterator<Batch>,
 ): Promise<Counts> {
   const made = madeId(work, claim.chunk.id);
   const rewrite = snapshotRewriter(work, made);
-  const cutter = new DocumentCutter({ withIds: inserter.withIds, madeId: made, ...(rewrite ? { rewrite } : {}) });
+  const cutter = new DocumentCutter({
+    withIds: inserter.withIds,
+    most: inserter.most,
+    madeId: made,
+    ...(rewrite ? { rewrite } : {}),
+  });
   let bytes = 0;
   let written = 0;
   let said: number | undefined;

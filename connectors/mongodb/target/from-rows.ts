@@ -6,20 +6,20 @@ import { GodwitError } from '../../../errors.ts';
 import type { BadRow, Batch, Counts } from '../../contract.ts';
 import type { Row } from '../../types.ts';
 import { mongoExtras } from '../extras.ts';
-import { type Group, groupBytes, groupDocuments } from './documents.ts';
+import type { Writing } from './attempt.ts';
+import { type Group, groupBytes } from './documents.ts';
 import { refusal } from './from-bytes.ts';
-import type { Inserter, Sent } from './inserter.ts';
+import type { Sender, Sent } from './inserter.ts';
 import { Out } from './out.ts';
 import { documentEncoder } from './raw-rows.ts';
 import { appendId, rowEncoder } from './rows.ts';
-import type { Writing } from './write.ts';
 
 /** Knows its rows, in case the server refuses one. */
 type RowGroup = Group & { readonly rows: readonly Row[]; readonly ordinals: Uint32Array };
 
 export async function rowsInto(
   { work, claim, options }: Writing,
-  inserter: Inserter<Group>,
+  inserter: Sender<Group>,
   batches: AsyncIterator<Batch>,
 ): Promise<Counts> {
   const raw = mongoExtras(work.source)?.as === 'raw';
@@ -83,7 +83,7 @@ export async function rowsInto(
       if (inserter.withIds) appendId(ids, out.b, encoder.id);
       rows.push(row);
       ordinals.push(ordinal);
-      if (out.at >= groupBytes || rows.length >= groupDocuments) await tell(await inserter.send(close()));
+      if (out.at >= groupBytes || rows.length >= inserter.most) await tell(await inserter.send(close()));
     }
     await setAside(bad);
   }

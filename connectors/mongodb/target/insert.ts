@@ -42,9 +42,21 @@ export async function insertDocuments(
   return refused;
 }
 
-/** One statement of a `delete` command, in its bytes. */
-export async function deleteDocuments(db: Db, collection: string, statement: Uint8Array): Promise<void> {
-  confirmed(await db.command({ delete: collection, deletes: sequence('deletes', [statement]), writeConcern: durably }));
+/** One statement of a `delete` command, in its bytes. Gives how many documents went. */
+export async function deleteDocuments(
+  db: Db,
+  collection: string,
+  statement: Uint8Array,
+  comment?: string,
+): Promise<number> {
+  const reply = await db.command({
+    delete: collection,
+    deletes: sequence('deletes', [statement]),
+    writeConcern: durably,
+    ...(comment === undefined ? {} : { comment }),
+  });
+  confirmed(reply);
+  return Number(reply.n);
 }
 
 function sequence(field: string, parts: readonly Uint8Array[]): Sequence {
@@ -55,7 +67,7 @@ function sequence(field: string, parts: readonly Uint8Array[]): Sequence {
 }
 
 /** Written, but not by enough members to survive the loss of one: the caller must not go on. */
-function confirmed(reply: Document): void {
+export function confirmed(reply: Document): void {
   const error = reply.writeConcernError as Document | undefined;
   if (!error) return;
   const native = String(error.code);

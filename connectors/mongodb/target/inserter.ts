@@ -4,7 +4,7 @@
  */
 import { Binary, type Collection, type Db } from 'mongodb';
 import { reach } from '../../../faults.ts';
-import type { Group } from './documents.ts';
+import { type Group, groupDocuments } from './documents.ts';
 import { insertDocuments, type Refused } from './insert.ts';
 import { type IntentDoc, within } from './ledger.ts';
 
@@ -24,12 +24,27 @@ const settleMs = 10_000;
 /** What became of a group. */
 export type Sent<G extends Group = Group> = { readonly group: G; readonly refused: readonly Refused[] };
 
-export class Inserter<G extends Group = Group> {
+/** Takes documents group by group. */
+export type Sender<G extends Group = Group> = {
+  /** Groups must come with their keys. */
+  readonly withIds: boolean;
+  /** Documents of a group. */
+  readonly most: number;
+  /** Gives what became of the one before, or of this one, once that is known. */
+  send(group: G): Promise<Sent<G> | undefined>;
+  /** Sends what is held, and gives what is still to be told. */
+  end(): AsyncGenerator<Sent<G>>;
+  /** Waits, not for long, until nothing is under way. */
+  settle(): Promise<void>;
+};
+
+export class Inserter<G extends Group = Group> implements Sender<G> {
   readonly #how: Inserting;
   #number = 0;
   #under: Promise<Sent<G>> | undefined;
   #intending: Promise<void> = Promise.resolve();
   #held: G | undefined;
+  readonly most = groupDocuments;
 
   constructor(how: Inserting) {
     this.#how = how;

@@ -22,6 +22,8 @@ export type OwnerDoc = {
   /** Indexes that came from the source; others are the user's own and are kept. */
   readonly indexes: readonly string[];
   readonly at: Date;
+  /** Of an incremental mode: what is remembered between runs (state.ts). `json` may hold key values. */
+  readonly state?: { readonly target: string; readonly json: string; readonly seq: number } | undefined;
 };
 
 /**
@@ -65,6 +67,10 @@ export type ChunkDoc = {
   readonly epoch: number;
   readonly done: boolean;
   readonly counts: Counts;
+  /** Of an increment: the epoch whose documents count, though they may not all be in the table yet. */
+  readonly staged?: number;
+  /** Of an increment that is staged: the collection it goes into. */
+  readonly table?: string;
   readonly doneAt?: Date;
 };
 

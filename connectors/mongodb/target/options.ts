@@ -35,7 +35,8 @@ export function definitionOf(work: Work): Definition {
   if (left.length > 0 && extras.kind === 'collection') notes.push(`not carried from the source: ${left.join(', ')}`);
   return {
     options: only(options, kept),
-    late: only(options, keptLate),
+    late:
+      work.mode === 'replace' || work.mode === 'dumping' ? only(options, keptLate) : withoutValidator(options, notes),
     indexes: indexes
       .filter((index) => index.name !== '_id_' && !index.clustered)
       .map(asWanted(work, options.collation !== undefined, notes)),
@@ -43,10 +44,17 @@ export function definitionOf(work: Work): Definition {
   };
 }
 
+/** Documents come in any order, and some stay that are gone at the source: a validator could stop what is decided already. */
+function withoutValidator(options: Document, notes: string[]): Document {
+  if (options.validator)
+    notes.push('the validator is not carried: a table that is kept up to date takes what the source had');
+  return only(options, ['changeStreamPreAndPostImages']);
+}
+
 export const creationOptions = (work: Work): Pick<Definition, 'options'> => {
   const { options } = definitionOf(work);
   // A snapshot's key is a document: a clustered index takes any, but time to live has no place there.
-  return { options: work.mode === 'dumping' ? only(options, ['collation']) : options };
+  return { options: work.mode === 'replace' ? options : only(options, ['collation']) };
 };
 
 const only = (options: Document, names: readonly string[]): Document =>
@@ -54,16 +62,18 @@ const only = (options: Document, names: readonly string[]): Document =>
 
 /**
  * A snapshot holds each document once more: nothing is unique but `_id`, and nothing goes by itself when its time is over
- * (decision 15).
+ * (decision 15). Nor in a table of an incremental mode, where documents that are gone at the source stay and others come in
+ * any order.
  */
 const asWanted =
   (work: Work, collated: boolean, notes: string[]) =>
   (index: Document): Document => {
     const { v, ns, background, ...rest } = index;
     const definition = collated && rest.collation === undefined && isOrdered(rest) ? { ...rest, ...simple } : rest;
-    if (work.mode !== 'dumping') return definition;
+    if (work.mode === 'replace') return definition;
     const { unique, expireAfterSeconds, prepareUnique, ...plain } = definition;
-    if (unique) notes.push(`index ${index.name}: unique at the source; not in a table of snapshots`);
+    const here = work.mode === 'dumping' ? 'in a table of snapshots' : 'in a table that is kept up to date';
+    if (unique) notes.push(`index ${index.name}: unique at the source; not ${here}`);
     if (expireAfterSeconds !== undefined)
       notes.push(`index ${index.name}: has a time to live at the source; none here`);
     return plain;

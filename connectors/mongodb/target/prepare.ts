@@ -7,17 +7,19 @@ import { type Ledger, newLife, type WorkDoc, workOf } from './ledger.ts';
 import { hashOf, stagingOf } from './names.ts';
 import { creationOptions, definitionOf } from './options.ts';
 import { notOwned, ownership } from './ownership.ts';
+import { anotherTable } from './redo.ts';
 
 /** Idempotent, and safe from several workers at once. Throws NOT_OWNED. */
 export async function prepareWork(ledger: Ledger, work: Work): Promise<void> {
   let known = await workOf(ledger, work);
   if (!known) {
+    if (work.increment) await there(ledger, work);
     await sweep(ledger, work);
-    await own(ledger, work);
+    if (!work.increment) await own(ledger, work);
     known = await begin(ledger, work);
   }
   // Somebody completes it already: its staging has another name.
-  if (known.state !== 'loading' || known.turn > 0) return;
+  if (work.increment || known.state !== 'loading' || known.turn > 0) return;
   await makeCollection(ledger.db, stagingOf(known._id, known.life), creationOptions(work).options);
 }
 
@@ -48,6 +50,14 @@ async function begin({ works }: Ledger, work: Work): Promise<WorkDoc> {
     if (!there) throw error;
     return there;
   }
+}
+
+/** An increment has no staging: it goes into the collection of the last run. Throws STATE_CHANGED. */
+async function there(ledger: Ledger, work: Work): Promise<void> {
+  const found = await ownership(ledger, work);
+  const refused = notOwned(work, found);
+  if (refused) throw refused;
+  if (found.there?.type !== 'collection' || !found.mine) throw anotherTable(work);
 }
 
 /** A name nobody has is taken now; a collection of others changes its owner when it is published. */

@@ -2,16 +2,17 @@
  * Makes complete collections visible. The server gives no way to do so for several in one step: those of a component become
  * visible one after another, each at once and whole.
  *
- * replace: the staging takes the name, and the old collection is gone, in one step of the server. Views, which name
+ * replace, and the full load of an incremental mode: the staging takes the name, and the old collection is gone, in one step of the server. Views, which name
  * collections, show the new one. dumping: the first snapshot becomes the collection; a later one is copied into it, its
- * documents visible as they arrive, and `_godwit.snapshot` says when all are there.
+ * documents visible as they arrive, and `_godwit.snapshot` says when all are there. An increment is in the table already:
+ * what is remembered of it makes it complete.
  */
 import { reach } from '../../../faults.ts';
-import { type Published, tableText, type Work } from '../../contract.ts';
+import { type Published, swapsIn, tableText, type Work } from '../../contract.ts';
 import { numberOf } from '../errors.ts';
 import { collectionNamed, dropCollection, listed, renameCollection } from './collections.ts';
 import { copyInto } from './copy.ts';
-import { complete } from './finish.ts';
+import { complete, finishIncrement } from './finish.ts';
 import { makeIndexes } from './indexes.ts';
 import { instantOf } from './instant.ts';
 import {
@@ -28,6 +29,7 @@ import {
 import { hashOf, stagingPrefix } from './names.ts';
 import { definitionOf } from './options.ts';
 import { notOwned, ownership } from './ownership.ts';
+import { keptState, rememberIncrement } from './state.ts';
 import { inTurn, type Turn, takeOver } from './take-over.ts';
 
 /** Idempotent: after a lost answer it finds what was done by the work's state and by the names that are there. */
@@ -37,7 +39,8 @@ export async function publishWorks(ledgerFor: (work: Work) => Ledger, works: rea
     const ledger = ledgerFor(work);
     const known = await workOf(ledger, work);
     if (!known) throw notPrepared(work);
-    if (known.state !== 'published') await publish(ledger, work, known);
+    if (known.state !== 'published')
+      await (work.increment ? publishIncrement(ledger, work) : publish(ledger, work, known));
     await tidy(ledger, work);
     const table = tableText(work.name);
     notes.push(...((await workOf(ledger, work))?.notes ?? []).map((note) => `${table}: ${note}`));
@@ -54,12 +57,21 @@ async function publish(ledger: Ledger, work: Work, known: WorkDoc): Promise<void
     await changeWork(ledger, work, turn, { state: 'publishing', publishing: turn });
     reach('in-swap');
     await inTurn(ledger, work, { turn, staging }, async () => {
-      if (work.mode === 'replace') await rename(ledger, work, staging, true);
+      if (swapsIn(work)) await rename(ledger, work, staging, true);
       else await addSnapshot(ledger, work, { turn, staging });
     });
     reach('after-swap');
   }
   await settle(ledger, work, turn);
+}
+
+/** What is remembered first: should it be lost that this was published, it is found to be remembered. */
+async function publishIncrement(ledger: Ledger, work: Work): Promise<void> {
+  await finishIncrement(ledger, work);
+  reach('in-publish');
+  await rememberIncrement(ledger, work);
+  const set = { state: 'published' as const, publishedAt: new Date() };
+  await ledger.works.updateOne({ _id: hashOf(work), state: 'complete' }, { $set: set });
 }
 
 /** Throws FENCED when the collection is gone: whoever took over has it. */
@@ -97,9 +109,19 @@ async function settle(ledger: Ledger, work: Work, turn: number): Promise<void> {
   await sameTurn(ledger, work, turn);
   const doc = await workOf(ledger, work);
   const there = await collectionNamed(ledger.db, name.name);
+  // With the owner, whose UUID says of which collection it speaks. A table of another mode has nothing to remember.
+  const state = keptState(work, (await ledger.owners.findOne({ _id: name.name })) ?? undefined);
+  const owner = {
+    installation,
+    job,
+    uuid: there?.uuid ?? null,
+    made: true,
+    indexes: doc?.indexes ?? [],
+    at: new Date(),
+  };
   await ledger.owners.updateOne(
     { _id: name.name },
-    { $set: { installation, job, uuid: there?.uuid ?? null, made: true, indexes: doc?.indexes ?? [], at: new Date() } },
+    state ? { $set: { ...owner, state } } : { $set: owner, $unset: { state: '' } },
     { upsert: true },
   );
   if (work.mode === 'dumping' && work.snapshotDate !== undefined) {

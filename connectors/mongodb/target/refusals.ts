@@ -1,11 +1,13 @@
 /** What a plan must know of the target before anything is written there. Writes nothing. */
 import type { Db } from 'mongodb';
 import { GodwitError } from '../../../errors.ts';
-import { type ExistingTable, type TableName, tableText, type Work } from '../../contract.ts';
+import { type ExistingTable, swapsIn, type TableName, tableText, type Work } from '../../contract.ts';
 import { numberOf } from '../errors.ts';
 import { mongoExtras } from '../extras.ts';
 import type { ServerFacts, Session } from '../session.ts';
 import { collectionNamed } from './collections.ts';
+import { keyShapeOf } from './key-shape.ts';
+import { keyRefused } from './keys.ts';
 import { type Ledger, ledgerOf } from './ledger.ts';
 import { wrongName } from './names-allowed.ts';
 import { isEmpty, notOwned, ownership } from './ownership.ts';
@@ -27,16 +29,20 @@ export async function refusalsOf(
   const refused: (GodwitError | undefined)[] = [...fieldNames(work, facts), ...ofSource(work)];
   const found = await ownership(ledger, work);
   refused.push(notOwned(work, found));
-  if (work.mode === 'replace' && work.swap === 'delete-insert') {
+  if (work.mode !== 'dumping' && work.swap === 'delete-insert') {
     const message = `${where.table}: MongoDB replaces a collection by giving its name to the new one, all at once; remove \`swap: delete-insert\`.`;
     refused.push(new GodwitError('SWAP_IMPOSSIBLE', message, where));
+  }
+  if (work.mode === 'mirroring') {
+    const keys = keyShapeOf(work);
+    if ('refused' in keys) refused.push(keyRefused(work, keys.refused));
   }
   const { there } = found;
   if (there && there.type !== 'collection') {
     const message = `${where.table} exists on the target and is a ${there.type}, no collection.`;
     refused.push(new GodwitError('TARGET_DIFFERS', message, where));
   }
-  if (there && work.mode === 'replace' && (await isSharded(session, facts, work.name))) {
+  if (there && swapsIn(work) && (await isSharded(session, facts, work.name))) {
     const message = `${where.table} is sharded, and a sharded collection cannot be replaced by another; drop it first, or write to another name.`;
     refused.push(new GodwitError('SWAP_IMPOSSIBLE', message, where));
   }

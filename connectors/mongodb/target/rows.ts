@@ -101,7 +101,7 @@ function writeField(out: Out, { header, put }: Field, value: Value | undefined):
 type WriteId = (out: Out, row: Row, ordinal: number, place: Id) => void;
 
 /** Arrays cannot be an `_id`, and JSON may be one: such a key is a document of one field. */
-const standsAlone = ({ native }: PlanColumn): boolean => !native.startsWith('array<') && native !== 'object';
+export const standsAlone = ({ native }: PlanColumn): boolean => !native.startsWith('array<') && native !== 'object';
 
 function idOf(work: Work, fields: readonly Field[], chunk: number): WriteId {
   const named = work.key.map((name) => {

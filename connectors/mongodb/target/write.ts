@@ -12,56 +12,36 @@
  *    overtaken first attempts put there, by their intents, and puts in what the later attempts wrote aside. Whoever wakes
  *    after that makes a collection of the old name, which nobody reads, finds that it was overtaken, and drops it.
  *
+ * Rows of an increment go into the collection people read, in another way: increment.ts.
+ *
  * So a chunk that failed once is written twice, and no other. A chunk that is the whole table needs no intents: all of
  * the staging is its own, and a later attempt's collection takes its place.
  */
-import { MongoError } from 'mongodb';
-import { GodwitError } from '../../../errors.ts';
 import { reach } from '../../../faults.ts';
-import { type Batch, type Claim, type Counts, tableText, type Work, type WriteOptions } from '../../contract.ts';
-import { translate } from '../errors.ts';
-import { durable, fenced, lifeOf, stillMine, writeCheckpoint } from './claim.ts';
+import type { Batch, Claim, Counts, Work } from '../../contract.ts';
+import { checkpoint, guarded, lifeNow, moveIn, type Writing } from './attempt.ts';
+import { durable, lifeOf, stillMine } from './claim.ts';
 import { dropCollection, makeCollection } from './collections.ts';
-import { bytesInto } from './from-bytes.ts';
-import { rowsInto } from './from-rows.ts';
+import { writeIncrement } from './increment.ts';
 import { Inserter } from './inserter.ts';
 import { chunkKey, type Ledger, within, workOf } from './ledger.ts';
 import { asideOf, hashOf, stagingOf } from './names.ts';
 import { creationOptions } from './options.ts';
 
-export type Writing = {
-  readonly ledger: Ledger;
-  readonly work: Work;
-  readonly claim: Claim;
-  readonly options: WriteOptions;
-};
-
 export async function writeChunk(writing: Writing, batches: AsyncIterable<Batch>): Promise<Counts> {
   const { ledger, work, claim, options } = writing;
   const { signal } = options;
-  signal.throwIfAborted();
-  const { promise: aborted, reject } = Promise.withResolvers<never>();
-  aborted.catch(() => {});
-  const stop = () => reject(signal.reason);
-  signal.addEventListener('abort', stop, { once: true });
-  try {
-    return await attempt(writing, batches, aborted);
-  } catch (error) {
-    if (signal.aborted) throw signal.reason;
-    const failed = placed(error, work, claim);
-    if (failed instanceof GodwitError && failed.code === 'FENCED') await cleanUp(ledger, work, claim);
-    throw failed;
-  } finally {
-    signal.removeEventListener('abort', stop);
-  }
+  if (work.increment) return await writeIncrement(writing, work.increment, batches);
+  return await guarded(
+    { ledger, work, claim, signal },
+    (aborted) => attempt(writing, batches, aborted),
+    () => cleanUp(ledger, work, claim),
+  );
 }
 
 async function attempt(writing: Writing, batches: AsyncIterable<Batch>, aborted: Promise<never>): Promise<Counts> {
   const { ledger, work, claim } = writing;
-  const known = await workOf(ledger, work);
-  const life = lifeOf(claim) ?? known?.life;
-  if (!known || life !== known.life || known.turn > 0) throw fenced(work, claim);
-  await stillMine(ledger, work, claim, life);
+  const life = await lifeNow(writing);
   const staging = stagingOf(hashOf(work), life);
   const first = claim.epoch === 1;
   const collection = first ? staging : asideOf(staging, claim.chunk.id, claim.epoch);
@@ -81,7 +61,7 @@ async function attempt(writing: Writing, batches: AsyncIterable<Batch>, aborted:
   });
   const counts = await moveIn(writing, { inserter, batches, aborted });
   reach('between-checkpoint-and-commit');
-  await checkpoint(writing, life, counts);
+  await checkpoint({ ledger, work, claim, signal: writing.options.signal }, life, counts);
   reach('after-commit');
   // Done by a first attempt, so nobody overtook it: what it was about to write is of no use any more.
   if (first) await inserter.forget();
@@ -91,49 +71,6 @@ async function attempt(writing: Writing, batches: AsyncIterable<Batch>, aborted:
 /** Whoever still writes there makes it again in vain. */
 async function dropOlder({ db }: Ledger, staging: string, { chunk, epoch }: Claim): Promise<void> {
   for (let older = 2; older < epoch; older++) await dropCollection(db, asideOf(staging, chunk.id, older));
-}
-
-type Moving = {
-  readonly inserter: Inserter;
-  readonly batches: AsyncIterable<Batch>;
-  readonly aborted: Promise<never>;
-};
-
-async function moveIn(writing: Writing, { inserter, batches, aborted }: Moving): Promise<Counts> {
-  const iterator = batches[Symbol.asyncIterator]();
-  let ended = false;
-  try {
-    const move = writing.work.writeFormat === 'rows' ? rowsInto : bytesInto;
-    const counts = await move(writing, inserter, { next: () => Promise.race([iterator.next(), aborted]) });
-    ended = true;
-    return counts;
-  } finally {
-    // Not awaited: a source that hangs would keep us here.
-    if (!ended) void Promise.resolve(iterator.return?.()).catch(() => {});
-    await inserter.settle();
-  }
-}
-
-const patienceMs = 30_000;
-
-/** When the answer is lost, what is in the ledger tells. A checkpoint that arrives later counts, or finds a newer epoch. */
-async function checkpoint({ ledger, work, claim, options }: Writing, life: string, counts: Counts): Promise<void> {
-  try {
-    await writeCheckpoint(ledger, work, claim, { life, counts });
-  } catch (error) {
-    const lost = translate(error);
-    if (lost.code !== 'CONNECTION_FAILED') throw error;
-    for (const until = Date.now() + patienceMs; ; ) {
-      options.signal.throwIfAborted();
-      try {
-        if (await durable(ledger, work, claim, life)) return;
-        throw lost;
-      } catch (again) {
-        if (again === lost || !translate(again).retryable || Date.now() > until) throw lost;
-        await new Promise((resolve) => setTimeout(resolve, 500));
-      }
-    }
-  }
 }
 
 /** What an overtaken attempt made, or made again after it was dropped. Best effort: nobody reads it. */
@@ -151,12 +88,4 @@ async function cleanUp(ledger: Ledger, work: Work, claim: Claim): Promise<void> 
   } catch {
     // The next run of this table removes it.
   }
-}
-
-/** Where it happened. */
-function placed(error: unknown, work: Work, claim: Claim): unknown {
-  const where = { table: tableText(work.name), chunk: claim.chunk.id, target: work.target };
-  if (!(error instanceof GodwitError)) return error instanceof MongoError ? translate(error, where) : error;
-  if (error.where.table === where.table && error.where.chunk !== undefined) return error;
-  return new GodwitError(error.code, error.message, { ...error.where, ...where, cause: error });
 }
