@@ -29,7 +29,10 @@ export type Facts = {
   readonly operators: Readonly<Record<string, string>>;
 };
 
-/** Of the table rows go to when no other is named: the one people read, or its staging. */
+/**
+ * Of the table rows go to when no other is named: the one people read, or its staging. No lock on its partitions is left
+ * (`pg_partition_tree` takes one on each): the DEFAULT one is locked by who makes a month.
+ */
 export async function factsOf(session: Session, work: Work, table = receiverOf(work)): Promise<Facts | undefined> {
   const [row] = await session.query<Facts & { operators: Record<string, string> | null }>(
     `WITH keys AS (
@@ -44,7 +47,7 @@ export async function factsOf(session: Session, work: Work, table = receiverOf(w
           JOIN pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = p.partattrs[0] JOIN pg_type t ON t.oid = a.atttypid
         WHERE p.partrelid = c.oid AND p.partstrat = 'r' AND p.partnatts = 1
           AND coalesce(nullif(t.typbasetype, 0), t.oid) IN ('date'::regtype, 'timestamp'::regtype, 'timestamptz'::regtype)) AS month,
-       coalesce((SELECT sum(greatest(x.reltuples, 0)) FROM pg_partition_tree(c.oid) p JOIN pg_class x ON x.oid = p.relid WHERE p.isleaf),
+       coalesce((SELECT sum(greatest(x.reltuples, 0)) FROM pg_inherits p JOIN pg_class x ON x.oid = p.inhrelid WHERE p.inhparent = c.oid),
          greatest(c.reltuples, 0))::float8 AS rows,
        EXISTS (SELECT FROM _godwit.owner o WHERE (o.schema_name, o.table_name, o.installation, o.job_uid) = ($3, $4, $5, $6)
          AND o.relation = c.oid) AS mine,
