@@ -1,6 +1,16 @@
 import { setTimeout } from 'node:timers/promises';
-import type { Batch, Chunk, Format, Lane, PlanColumn, ReadColumn, SnapshotRef } from '../connectors/contract.ts';
+import type {
+  Batch,
+  Chunk,
+  Format,
+  Lane,
+  PlanColumn,
+  ReadColumn,
+  SnapshotRef,
+  Target,
+} from '../connectors/contract.ts';
 import { reach } from '../faults.ts';
+import { whereOf } from './pieces.ts';
 import type { OpenTable } from './state.ts';
 
 /** Memory of one slot: two batches in flight, each at most this. */
@@ -16,10 +26,11 @@ export function readChunk(
 ): AsyncIterable<Batch> {
   const { way, snapshot, signal } = how;
   const range = work.increment?.compare === 'worker' ? undefined : work.increment?.range;
+  const where = whereOf({ work, options });
   const framed = way.lane === 'direct' && target.takesFrames === true && source.system === target.system;
   const batches = source.read(work.source, chunk, {
-    columns: work.columns.map(readColumn),
-    ...(options.where.length > 0 ? { where: options.where } : {}),
+    columns: work.columns.map((column) => guardedFor(target, readColumn(column))),
+    ...(where.length > 0 ? { where } : {}),
     ...(range ? { range } : {}),
     snapshot,
     format: way.readFormat,
@@ -48,6 +59,10 @@ export const readColumn = (column: PlanColumn): ReadColumn => ({
   ...(column.constant === undefined ? {} : { constant: { value: column.constant, type: column.type } }),
   ...(column.fit === 'checked' ? { guard: { misfit: column.misfit } } : {}),
 });
+
+/** What PostgreSQL cannot hold of other years it refuses itself, and the rows lane mends it. */
+const guardedFor = (target: Target, column: ReadColumn): ReadColumn =>
+  column.guard && target.system === 'postgres' ? { ...column, guard: { ...column.guard, wide: true } } : column;
 
 /** Passes batches on; the fault point lies between the first one's arrival and its way to the target. */
 export async function* arrived<B extends Batch>(batches: AsyncIterable<B>): AsyncGenerator<B> {

@@ -117,9 +117,9 @@ export type ReadColumn = {
   readonly shape: Shape;
   /**
    * Set for `checked` columns: the source marks or mends values outside of what the target's type holds. `range` is
-   * years 1–9999 and finite for dates and times, finite for decimals.
+   * years 1–9999 and finite for dates and times, finite for decimals. `wide`: other years, and 24:00, are held too.
    */
-  readonly guard?: { readonly misfit: Misfit };
+  readonly guard?: { readonly misfit: Misfit; readonly wide?: boolean };
   /** Not a column of the table: this value in every row (its text form), named `name`. */
   readonly constant?: { readonly value: string; readonly type: LogicalType };
 };
@@ -209,6 +209,8 @@ export type TableState = {
 export type Increment = {
   /** Absent: all rows that the work's `where` lets pass (a backfill by predicate). */
   readonly range?: Range;
+  /** Of a backfill by predicate, beside the work's own `where`; whoever reads and splits applies it. */
+  readonly where?: readonly Predicate[];
   /** The source cannot compare the column (form `text`): it gives all rows, and the worker leaves out those outside. */
   readonly compare?: 'worker';
   /** Logging: rows that are there already stay as they are. Else they become what the source has. */
@@ -560,6 +562,8 @@ export interface Target extends AsyncDisposable {
    * `write` does. Counts: `deleted`.
    */
   deleteKeys?(work: Work, claim: Claim, keys: AsyncIterable<KeyBatch>, signal: AbortSignal): Promise<Counts>;
+  /** Bytes that published tables take here, all they have included, where that is cheap to know. For the history. */
+  sizes?(names: readonly TableName[]): Promise<readonly (number | undefined)[]>;
   /** After a published increment: what may be put in order (small parts joined), bounded in time. In words for the run's notes. */
   tidy?(work: Work, signal: AbortSignal): Promise<readonly string[]>;
 }

@@ -3,19 +3,27 @@ import type { LogicalType, Value } from '../connectors/types.ts';
 
 export type Test = (value: Value) => boolean;
 
+export type Holder = {
+  /** 24:00:00 is a time of day. */
+  readonly endOfDay: boolean;
+  /** Other years than 1 to 9999: those of PostgreSQL's types and its infinities, or all that are finite. */
+  readonly years?: 'postgres' | 'finite';
+};
+
 /**
- * The years 1 to 9999 of the calendar and finite; a time within a day (`endOfDay`: 24:00:00 is one); a decimal's digits; a
+ * The years 1 to 9999 of the calendar and finite, unless the holder has more; a time within a day; a decimal's digits; a
  * text without NUL. Undefined: everything. A string is always the value's own text, whatever the type.
  */
-export function holds(type: LogicalType, { endOfDay }: { readonly endOfDay: boolean }): Test | undefined {
+export function holds(type: LogicalType, holder: Holder): Test | undefined {
+  const { endOfDay } = holder;
   switch (type.kind) {
     case 'date':
-      return (value) => isDate(String(value));
+      return (value) => isDate(String(value)) || isFar(String(value), 'date', holder);
     case 'timestamp':
     case 'timestamptz':
       return (value) => {
         const text = String(value);
-        return moment.test(text) && isDate(text.slice(0, 10));
+        return (moment.test(text) && isDate(text.slice(0, 10))) || isFar(text, 'moment', holder);
       };
     case 'time':
       return (value) => timeOfDay.test(String(value)) || (endOfDay && lastMoment.test(String(value)));
@@ -41,6 +49,24 @@ function isDate(text: string): boolean {
   return Number(day) >= 1 && Number(day) <= daysOf(Number(year), Number(month));
 }
 
+const expanded = /^([+-]\d{6,})-(\d\d)-(\d\d)(?:[T ](?!24)\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|\+00)?)?$/;
+/** November 24th of 4714 BC; the manual's last years of `date` and of timestamps. */
+const firstOfPostgres = { year: -4713, day: '11-24' };
+const lastOfPostgres = { date: 5_874_897, moment: 294_276 };
+
+/** In the expanded form of years that do not have four digits. */
+function isFar(text: string, what: 'date' | 'moment', { years }: Holder): boolean {
+  if (years === undefined) return false;
+  if (text === 'infinity' || text === '-infinity') return years === 'postgres';
+  const [, digits, month = '', day = ''] = expanded.exec(text) ?? [];
+  if (digits === undefined || text.includes(':') !== (what === 'moment')) return false;
+  const year = Number(digits);
+  if (Number(day) < 1 || Number(day) > daysOf(year, Number(month))) return false;
+  if (years === 'finite') return true;
+  const { year: first } = firstOfPostgres;
+  return year <= lastOfPostgres[what] && (year > first || (year === first && `${month}-${day}` >= firstOfPostgres.day));
+}
+
 const daysOf = (year: number, month: number): number =>
   month < 1 || month > 12
     ? 0
@@ -61,15 +87,18 @@ const decimalTest =
   };
 
 /** Undefined where there is none: NaN, texts. */
-export function nearest(value: Value, type: LogicalType): Value | undefined {
+export function nearest(value: Value, type: LogicalType, years?: Holder['years']): Value | undefined {
   const text = String(value);
   const below = text.startsWith('-');
   switch (type.kind) {
     case 'date':
-      return nearestDate(text);
+      return years === 'postgres' && expanded.test(text) ? ends(lastOfPostgres.date, below) : nearestDate(text);
     case 'timestamp':
     case 'timestamptz': {
       const zone = type.kind === 'timestamptz' ? 'Z' : '';
+      if (years === 'postgres' && expanded.test(text)) {
+        return `${ends(lastOfPostgres.moment, below)}T${below ? '00:00:00' : `23:59:59${nines(type.precision)}`}${zone}`;
+      }
       const day = nearestDate(/^\d/.test(text) ? text.slice(0, 10) : text);
       const own = calendar.test(text.slice(0, 10)) && !text.startsWith('0000') ? text.slice(11) : '';
       if (own !== '') return `${day}T${own}`;
@@ -87,6 +116,9 @@ export function nearest(value: Value, type: LogicalType): Value | undefined {
       return undefined;
   }
 }
+
+const ends = (last: number, below: boolean): string =>
+  below ? `-00${-firstOfPostgres.year}-${firstOfPostgres.day}` : `+${String(last).padStart(6, '0')}-12-31`;
 
 const first = '0001-01-01';
 const nines = (precision = 6): string => (precision === 0 ? '' : `.${'9'.repeat(Math.min(precision, 6))}`);

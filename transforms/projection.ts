@@ -186,7 +186,9 @@ export function partitionOf(work: Pick<Work, 'columns' | 'partition'>): {
     );
   switch (partition.format) {
     case 'datetime': {
-      if (!['date', 'timestamp', 'timestamptz'].includes(column.type.kind) || column.shape !== 'native') {
+      // In CSV and NDJSON a date is the source's own text, which says itself whether it is one.
+      const dated = ['date', 'timestamp', 'timestamptz'].includes(column.type.kind) && column.shape === 'native';
+      if (!dated && column.shape !== 'text') {
         throw wrong('a date or a timestamp');
       }
       const guarded = `CASE WHEN suffix(${c}, 'C') OR ${c}[5] <> '-' THEN ${refuse(i)} ELSE ${c} END`;

@@ -30,6 +30,8 @@ export type StagedPart = {
   readonly rows: number;
   readonly bytes: number;
   readonly sha256: string;
+  /** Of incremental modes: where the digests of its rows wait (recent.ts). */
+  readonly digests?: string;
 };
 
 /** Without the chunk's bounds: they may be key values, which live sealed in Godwit's own database only (decision 28). */

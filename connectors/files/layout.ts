@@ -3,14 +3,17 @@
  *
  *     <schema>/<table>/part-….parquet                 what readers read; Hive folders between when partitioned
  *     <schema>/<table>/_manifest.json                 exactly the current parts
+ *     <schema>/<table>/_current.sql                   of incremental modes: the latest of each key, for DuckDB
  *     <schema>/<table>/_godwit/owner.json             whose table this is
+ *     <schema>/<table>/_godwit/recent-….parquet       of incremental modes: digests of the rows that came last (recent.ts)
  *     _godwit/staging/<job>/<target>/<schema>/<table>/<run>.<generation>/
  *         chunks/<chunk>/<slot>.json                  claims and commits (commits.ts)
  *         parts/<chunk>.<epoch>.<attempt>.<n>.parquet waiting for `publish`
+ *         base.json                                   of an increment: the publication it goes on from
  *
  * Hive, Spark, Athena and pyarrow skip names that begin with `_`.
  */
-import { createHash } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import type { TableName, Work } from '../contract.ts';
 
 /**
@@ -35,12 +38,20 @@ export const tableFolder = (name: TableName): string => join(encodeName(name.sch
 export const manifestKey = (name: TableName): string => `${tableFolder(name)}/_manifest.json`;
 export const ownerKey = (name: TableName): string => `${tableFolder(name)}/_godwit/owner.json`;
 
+/** Of a table's folder. */
+export const currentName = '_current.sql';
+export const recentFolder = '_godwit/recent-';
+export const recentName = (work: Work): string =>
+  `${recentFolder}${short(work.jobUid, 8)}-${short(work.run, 12)}-${work.generation}.parquet`;
+
 /** Everything of this job's use of the table, whatever run. */
 export const stagingOfTable = ({ jobUid, target, name }: Work): string =>
   `${join('_godwit/staging', encodeName(jobUid), encodeName(target), tableFolder(name))}/`;
 
 export const stagingFolder = (work: Work): string =>
   `${stagingOfTable(work)}${encodeName(work.run)}.${work.generation}/`;
+
+export const baseKey = (work: Work): string => `${stagingFolder(work)}base.json`;
 
 /** Run and generation of a key below `stagingOfTable`. */
 export function stagedRun(work: Work, key: string): { run: string; generation: number } | undefined {
@@ -63,6 +74,10 @@ export const extension = (work: Work): string => work.writeFormat;
 export const partPrefix = (work: Work): string =>
   `part-${short(work.jobUid, 8)}-${short(work.run, 12)}-${work.generation}-`;
 export const jobPrefix = (work: Work): string => `part-${short(work.jobUid, 8)}-`;
+
+/** A name that no other part ever has. */
+export const joinedName = (work: Work): string =>
+  `${jobPrefix(work)}joined-${randomBytes(9).toString('hex')}.${extension(work)}`;
 
 type Numbered = { readonly chunk: number; readonly number: number; readonly partition: string };
 export const partKey = (work: Work, { chunk, number, partition }: Numbered): string =>

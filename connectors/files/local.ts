@@ -136,6 +136,8 @@ export async function openLocal({ path, fileRoots }: LocalOptions): Promise<Stor
         const bytes = await readFile(at(key)).catch(absent);
         return bytes && { bytes, version: versionOf(bytes) };
       }),
+    fetch: (key, path) => translated(async () => (await copyFile(at(key), path).then(() => true, absent)) ?? false),
+    url: at,
     size: (key) => translated(async () => (await stat(at(key)).catch(absent))?.size),
     async *list(prefix) {
       const entries = await readdir(at(prefix), { recursive: true, withFileTypes: true }).catch(absent);

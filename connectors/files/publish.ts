@@ -5,47 +5,60 @@
  * 1. Copy each waiting part to its place (server-side; a hard link in a folder). Names are new to this run: nothing that
  *    readers use is touched. Someone who lists the folder now sees old and new parts side by side.
  * 2. Write the manifest, on the condition that it is still the one seen at the start. This is the moment of publication.
- * 3. Remove what the new manifest no longer names, then the waiting parts and the log.
+ * 3. Of incremental modes, write the view of the current state. Remove what the new manifest no longer names, then the waiting
+ *    parts and the log.
+ *
+ * A load replaces the parts; an increment adds to them, and a snapshot of mode dumping too.
  */
 
 import { GodwitError } from '../../errors.ts';
 import { reach } from '../../faults.ts';
-import { tableText, type Work } from '../contract.ts';
+import { swapsIn, tableText, type Work } from '../contract.ts';
 import { type CommitEntry, commitsOf, jsonBytes } from './commits.ts';
+import { writeCurrent } from './current.ts';
+import type { PartsDb } from './duckdb.ts';
+import { currentOf, isIncremental, refuseOtherBase } from './incremental.ts';
 import {
+  currentName,
   encodeName,
   isVisible,
   jobPrefix,
   manifestKey,
   partKey,
+  recentFolder,
   stagedRun,
   stagingOfTable,
   tableFolder,
 } from './layout.ts';
-import { holds, type Manifest, type ManifestPart, readManifest } from './manifest.ts';
+import { holds, type Manifest, type ManifestPart, readManifest, sumOf } from './manifest.ts';
+import { mergeRecent } from './recent.ts';
 import type { Store } from './store.ts';
 
 const copiesAtOnce = 8;
 
-export async function publishTable(store: Store, work: Work): Promise<void> {
+export async function publishTable(store: Store, work: Work, db: PartsDb): Promise<void> {
   const seen = await readManifest(store, work.name);
-  if (!holds(seen?.manifest, work)) await makeVisible(store, work, seen);
+  if (!holds(seen?.manifest, work)) await makeVisible(store, work, seen, db);
   await cleanUp(store, work);
 }
 
 type Seen = { readonly manifest: Manifest; readonly version: string } | undefined;
 
-async function makeVisible(store: Store, work: Work, seen: Seen): Promise<void> {
+async function makeVisible(store: Store, work: Work, seen: Seen, db: PartsDb): Promise<void> {
   const commits = await commitsOf(store, work);
-  if (commits.length === 0) throw lost(work);
+  // After the look at the commits: see there.
+  if (work.increment) await refuseOtherBase(store, work, seen?.manifest);
+  else if (commits.length === 0) throw lost(work);
   const parts = await copyParts(store, work, commits);
-  const manifest = await next(store, work, seen?.manifest, parts);
+  const recent = await recentOf(store, work, seen?.manifest, { commits, db });
+  const manifest = await next(store, work, seen?.manifest, { parts, recent });
   reach('before-manifest');
   const key = manifestKey(work.name);
   const written = seen
     ? await store.replaceIf(key, jsonBytes(manifest), seen.version)
     : await store.putIfAbsent(key, jsonBytes(manifest));
   // Not written: our own answer was lost, or a second publisher of the same run was faster. Or another run was.
+  reach('after-swap');
   if (!written && !holds((await readManifest(store, work.name))?.manifest, work)) {
     const table = tableText(work.name);
     throw new GodwitError(
@@ -58,6 +71,15 @@ async function makeVisible(store: Store, work: Work, seen: Seen): Promise<void> 
       },
     );
   }
+}
+
+type Staged = { readonly commits: readonly CommitEntry[]; readonly db: PartsDb };
+
+function recentOf(store: Store, work: Work, old: Manifest | undefined, { commits, db }: Staged) {
+  const staged = commits.flatMap(({ parts }) => parts).filter(({ rows }) => rows > 0);
+  const known = staged.flatMap(({ digests }) => digests ?? []);
+  const digests = known.length === staged.length ? known : undefined;
+  return mergeRecent({ store, db, work, digests, old, signal: new AbortController().signal });
 }
 
 const lost = (work: Work) =>
@@ -94,42 +116,64 @@ async function copyParts(store: Store, work: Work, commits: readonly CommitEntry
   }));
 }
 
+/** Entries of the list of runs in incremental modes. */
+const runsKept = 100;
+
 async function next(
   store: Store,
   work: Work,
   old: Manifest | undefined,
-  parts: readonly ManifestPart[],
+  { parts, recent }: { readonly parts: readonly ManifestPart[]; readonly recent: string | undefined },
 ): Promise<Manifest> {
-  const kept = work.mode === 'dumping' ? (old?.parts ?? []).filter(({ run }) => run !== work.run) : [];
-  const runs = work.mode === 'dumping' ? (old?.runs ?? []).filter(({ run }) => run !== work.run) : [];
+  const { mode, increment } = work;
+  const adds = mode === 'dumping' || increment !== undefined;
+  const other = ({ run }: { readonly run: string }) => mode !== 'dumping' || run !== work.run;
+  const kept = adds ? (old?.parts ?? []).filter(other) : [];
+  const runs = adds ? (old?.runs ?? []).filter(other) : [];
   const all = [...kept, ...parts];
-  const sum = (of: readonly ManifestPart[], what: 'rows' | 'bytes') =>
-    of.reduce((total, part) => total + part[what], 0);
-  return {
+  // An increment without a row changes nothing but what is remembered.
+  const brought = !increment || parts.length > 0;
+  const run = {
+    run: work.run,
+    generation: work.generation,
+    publishedAt: new Date().toISOString(),
+    rows: sumOf(parts, 'rows'),
+    ...(work.snapshotDate ? { snapshotDate: work.snapshotDate } : {}),
+  };
+  const manifest: Manifest = {
     godwit: 'manifest',
     version: 1,
     job: work.jobUid,
     table: { schema: work.name.schema, name: work.name.name },
-    mode: work.mode,
+    mode,
     format: work.writeFormat,
-    columns: work.columns.map(({ name, native, nullable }) => ({ name, type: native, nullable })),
+    columns: brought ? columnsOf(work, old) : (old?.columns ?? []),
     ...(work.partition ? { partitionedBy: work.partition } : {}),
-    rows: sum(all, 'rows'),
-    bytes: sum(all, 'bytes'),
-    runs: [
-      ...runs,
-      {
-        run: work.run,
-        generation: work.generation,
-        publishedAt: new Date().toISOString(),
-        rows: sum(parts, 'rows'),
-        ...(work.snapshotDate ? { snapshotDate: work.snapshotDate } : {}),
-      },
-    ],
+    rows: sumOf(all, 'rows'),
+    bytes: sumOf(all, 'bytes'),
+    runs: brought ? [...(increment ? runs.slice(1 - runsKept) : runs), run] : runs,
     parts: all,
-    removing: await toRemove(store, work, old, all),
+    removing: [],
     superseded: [...new Set([...(old?.superseded ?? []), ...(await otherRuns(store, work))])],
+    ...(isIncremental(work) ? incrementalOf(work, old) : {}),
+    ...(recent === undefined ? {} : { recent }),
   };
+  return { ...manifest, removing: await toRemove(store, work, old, manifest) };
+}
+
+function incrementalOf(work: Work, old: Manifest | undefined): Pick<Manifest, 'published' | 'remembers' | 'current'> {
+  const { installation, target, state, run, generation } = work;
+  const current = currentOf(work, old);
+  const remembers = state ? { installation, target, state } : work.increment ? old?.remembers : undefined;
+  return { published: { run, generation }, ...(remembers ? { remembers } : {}), ...(current ? { current } : {}) };
+}
+
+/** In increments also those that only older parts have. */
+function columnsOf(work: Work, old: Manifest | undefined): Manifest['columns'] {
+  const columns = work.columns.map(({ name, native, nullable }) => ({ name, type: native, nullable }));
+  const has = new Set(columns.map(({ name }) => name));
+  const gone = work.increment ? (old?.columns ?? []).filter(({ name }) => !has.has(name)) : [];
+  return [...columns, ...gone.map((column) => ({ ...column, nullable: true }))];
 }
 
 /**
@@ -137,20 +181,22 @@ async function next(
  * publication left, and, when the folder was taken over (`existing`), what stood there before. Files that others put into
  * a folder of ours stay.
  */
-async function toRemove(
+export async function toRemove(
   store: Store,
   work: Work,
   old: Manifest | undefined,
-  parts: readonly ManifestPart[],
+  { parts, recent, current: view }: Manifest,
 ): Promise<string[]> {
   const folder = tableFolder(work.name);
   const current = new Set(parts.map(({ path }) => path));
   const ours = new Set([...(old?.parts.map(({ path }) => path) ?? []), ...(old?.removing ?? [])]);
-  const takeOver = !old && (work.existing === 'overwrite' || (work.existing === 'adopt' && work.mode === 'replace'));
+  const takeOver = !old && (work.existing === 'overwrite' || (work.existing === 'adopt' && swapsIn(work)));
   const removing: string[] = [];
   for await (const { key } of store.list(`${folder}/`)) {
     const path = key.slice(folder.length + 1);
     const name = path.slice(path.lastIndexOf('/') + 1);
+    // Views and digests of incremental modes.
+    if (path === currentName ? !view : path.startsWith(recentFolder) && path !== recent) removing.push(path);
     if (current.has(path) || !isVisible(folder, key)) continue;
     if (takeOver || ours.has(path) || name.startsWith(jobPrefix(work))) removing.push(path);
   }
@@ -167,8 +213,10 @@ async function otherRuns(store: Store, work: Work): Promise<Set<string>> {
   return runs;
 }
 
-async function cleanUp(store: Store, work: Work): Promise<void> {
+/** Also after a compaction. */
+export async function cleanUp(store: Store, work: Work): Promise<void> {
   const folder = tableFolder(work.name);
+  if (isIncremental(work)) await writeCurrent(store, work.name);
   const seen = await readManifest(store, work.name);
   if (seen && seen.manifest.removing.length > 0) {
     await store.delete(seen.manifest.removing.map((path) => `${folder}/${path}`));

@@ -1,6 +1,9 @@
 /** A bucket of any S3 as a store. */
 import { createHash, randomBytes } from 'node:crypto';
+import { createWriteStream } from 'node:fs';
 import { open, stat } from 'node:fs/promises';
+import type { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
 import {
   AbortMultipartUploadCommand,
   CompleteMultipartUploadCommand,
@@ -106,6 +109,14 @@ export function openS3(settings: S3Settings): Store {
         if (!found?.Body) return undefined;
         return { bytes: await found.Body.transformToByteArray(), version: found.ETag ?? '' };
       }),
+    fetch: (key, path) =>
+      translated(Bucket, async () => {
+        const found = await client.send(new GetObjectCommand(target(key))).catch(absent);
+        if (!found?.Body) return false;
+        await pipeline(found.Body as Readable, createWriteStream(path));
+        return true;
+      }),
+    url: (key) => `s3://${Bucket}/${at(key)}`,
     size: (key) =>
       translated(
         Bucket,

@@ -10,8 +10,20 @@ const use = {
   s3_suffix: z.string().optional(),
 };
 
+/** When small parts of syncing and logging are joined. */
+const compact = z
+  .union([
+    z.literal(false),
+    z.strictObject({ parts: z.int().min(1).default(32), megabytes: z.int().min(1).max(1024).default(16) }),
+  ])
+  .optional()
+  .describe('Joins more than `parts` parts of a folder that are smaller than `megabytes`; false: never');
+export type Compact = false | { readonly parts: number; readonly megabytes: number };
+export const compactByDefault = { parts: 32, megabytes: 16 } as const satisfies Compact;
+
 export const filesSchema = z.strictObject({
   path: z.string().min(1).describe('Folder below which the tables lie; it must be inside of GODWIT_FILE_ROOTS'),
+  compact,
   ...use,
 });
 
@@ -28,6 +40,7 @@ export const s3Schema = z.strictObject({
   secret_access_key: z.string().optional(),
   session_token: z.string().optional(),
   force_path_style: z.boolean().optional().describe('Default: true when an endpoint is given'),
+  compact,
   ...use,
 });
 

@@ -16,6 +16,10 @@ export interface Store extends AsyncDisposable {
   /** Replaces the object if it is still that version. */
   replaceIf(key: string, bytes: Uint8Array, version: string): Promise<boolean>;
   get(key: string): Promise<{ readonly bytes: Uint8Array; readonly version: string } | undefined>;
+  /** Into a new file of the worker's, on whose content nobody writes. False when there is no such object. */
+  fetch(key: string, path: string): Promise<boolean>;
+  /** As other programs name it: an absolute path, or `s3://bucket/key`. */
+  url(key: string): string;
   /** Size in bytes. */
   size(key: string): Promise<number | undefined>;
   /** All objects whose key begins so; `prefix` ends in `/`. No order. */

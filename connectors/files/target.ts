@@ -1,7 +1,8 @@
 /** Folders and buckets of Parquet, CSV or NDJSON files as a target. */
-import { createHash, randomUUID } from 'node:crypto';
-import { createReadStream } from 'node:fs';
+import { randomUUID } from 'node:crypto';
 import { rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { GodwitError } from '../../errors.ts';
 import { reach } from '../../faults.ts';
 import {
@@ -11,6 +12,7 @@ import {
   type Counts,
   type ExistingTable,
   type FileBatch,
+  type Mode,
   type TableName,
   type Target,
   tableText,
@@ -18,33 +20,54 @@ import {
   type WriteOptions,
 } from '../contract.ts';
 import { chunkLogs, claimChunk, commitChunk, commitsOf, jsonBytes, parseJson, type StagedPart } from './commits.ts';
-import { encodeName, extension, isVisible, ownerKey, partPrefix, stagingFolder, tableFolder } from './layout.ts';
+import { hashOf, tidyTable } from './compact.ts';
+import { openPartsDb, type PartsDb } from './duckdb.ts';
+import { beginIncrement, changed, isIncremental, remember, stateOf } from './incremental.ts';
+import {
+  encodeName,
+  extension,
+  isVisible,
+  ownerKey,
+  partPrefix,
+  recentName,
+  stagingFolder,
+  tableFolder,
+} from './layout.ts';
 import { openLocal } from './local.ts';
-import { holds, readManifest } from './manifest.ts';
+import { holds, readManifest, stamp } from './manifest.ts';
 import { publishTable, removeStaging } from './publish.ts';
+import { openSifter } from './recent.ts';
 import { openS3 } from './s3.ts';
-import type { Settings } from './settings.ts';
+import { type Compact, compactByDefault, type Settings } from './settings.ts';
 import type { Store } from './store.ts';
 import { fitOf } from './types.ts';
 
 export type OpenOptions = {
   /** Folders below which `destination_type: files` may write. */
   readonly fileRoots: readonly string[];
+  /** The worker's scratch folder. */
+  readonly spool?: string;
 };
 
 type Owner = { readonly installation: string; readonly job: string; readonly at: string };
 
 /** Settings as `parseSettings` gives them. A bucket is not reached before the first use. */
-export async function openTarget(settings: Settings, { fileRoots }: OpenOptions): Promise<Target> {
+export async function openTarget(settings: Settings, { fileRoots, spool }: OpenOptions): Promise<Target> {
   const store =
     settings.destination_type === 's3' ? openS3(settings) : await openLocal({ path: settings.path, fileRoots });
-  return targetOf(store);
+  return targetOf(store, { compact: settings.compact ?? compactByDefault, ...(spool ? { spool } : {}) });
 }
 
-export function targetOf(store: Store): Target {
+type Options = { readonly compact?: Compact; readonly spool?: string };
+
+export function targetOf(store: Store, { compact = compactByDefault, spool }: Options = {}): Target {
+  const db = openPartsDb(spool ?? join(tmpdir(), 'godwit-spool'));
   return {
     system: 'files',
     formats: ['parquet', 'csv', 'ndjson'],
+    partitions: ['datetime', 'int', 'str'],
+    appends: true,
+    refusesMode,
     // Of one step of a path; what must be encoded takes three bytes each, which `refusals` looks at.
     nameLimit: 255,
     identity: () => store.identity(),
@@ -55,7 +78,7 @@ export function targetOf(store: Store): Target {
     drift: (work) => drift(store, work),
     prepare: (work) => prepare(store, work),
     claim: (work, chunk) => claimChunk(store, work, chunk),
-    write: (work, claim, batches, options) => write(store, { work, claim, batches, options }),
+    write: (work, claim, batches, options) => write(store, db, { work, claim, batches, options }),
     async finish(work) {
       const { manifest } = (await readManifest(store, work.name)) ?? {};
       if (!holds(manifest, work)) await commitsOf(store, work);
@@ -63,7 +86,7 @@ export function targetOf(store: Store): Target {
     async publish(works) {
       for (const work of works) {
         await takeOwnership(store, work);
-        await publishTable(store, work);
+        await publishTable(store, work, db);
       }
       return { notes: [] };
     },
@@ -74,9 +97,20 @@ export function targetOf(store: Store): Target {
         yield { chunk, epoch, done: commit !== undefined, counts: commit?.counts ?? noCounts };
       }
     },
-    [Symbol.asyncDispose]: () => store[Symbol.asyncDispose](),
+    state: (work) => stateOf(store, work),
+    remember: (work, state) => remember(store, work, state, () => takeOwnership(store, work)),
+    tidy: (work, signal) => tidyTable({ store, db, work, compact, signal }),
+    async [Symbol.asyncDispose]() {
+      await db[Symbol.asyncDispose]();
+      await store[Symbol.asyncDispose]();
+    },
   };
 }
+
+const refusesMode = (mode: Mode): string | undefined =>
+  mode === 'mirroring'
+    ? 'mirroring deletes rows, which files cannot; use syncing (what is deleted at the source stays), replace (all rows with every run), or mirror into a database'
+    : undefined;
 
 const noCounts: Counts = { read: 0, written: 0, filtered: 0, quarantined: 0, bytes: 0 };
 
@@ -130,28 +164,35 @@ async function refusals(store: Store, work: Work): Promise<GodwitError[]> {
   }
   const taken = await ownershipRefusal(store, work);
   if (taken) found.push(taken);
-  const changed = work.onSchemaChange === 'refuse' ? await drift(store, work) : [];
-  if (changed.length > 0) {
-    const sentence = `${where.table} has other columns in its last snapshot: ${changed.join('; ')}.`;
+  const other = work.increment && !taken ? await changed(store, work) : undefined;
+  if (other) found.push(other);
+  const drifted = work.onSchemaChange === 'refuse' ? await drift(store, work) : [];
+  if (drifted.length > 0) {
+    const last = work.mode === 'dumping' ? 'in its last snapshot' : 'in its files';
+    const sentence = `${where.table} has other columns ${last}: ${drifted.join('; ')}.`;
     found.push(new GodwitError('TARGET_DIFFERS', sentence, where));
   }
   return found;
 }
 
-/** Columns of a new snapshot against those of the one before it: each part says its own, the manifest the newest. */
+/** Columns of new parts against those of the ones that stay: each part says its own, the manifest the newest. */
 async function drift(store: Store, work: Work): Promise<string[]> {
-  if (work.mode !== 'dumping') return [];
+  const dumping = work.mode === 'dumping';
+  if (!dumping && !work.increment) return [];
   const { manifest } = (await readManifest(store, work.name)) ?? {};
-  if (!manifest || manifest.job !== work.jobUid || manifest.mode !== 'dumping') return [];
+  if (!manifest || manifest.job !== work.jobUid || manifest.mode !== work.mode) return [];
+  const words = dumping
+    ? { before: 'earlier snapshots', without: 'earlier snapshots do not have it', now: 'new snapshots' }
+    : { before: 'earlier rows', without: 'NULL in earlier rows', now: 'new rows' };
   const before = new Map(manifest.columns.map((column) => [column.name, column.type]));
   const now = new Map(work.columns.map((column) => [column.name, column.native]));
   return [
     ...[...now].flatMap(([name, type]) => {
       const was = before.get(name);
-      if (was === undefined) return [`${name}: new; earlier snapshots do not have it`];
-      return was === type ? [] : [`${name}: ${was} in earlier snapshots and ${type} from now on`];
+      if (was === undefined) return name === stamp ? [] : [`${name}: new; ${words.without}`];
+      return was === type ? [] : [`${name}: ${was} in ${words.before} and ${type} from now on`];
     }),
-    ...[...before.keys()].filter((name) => !now.has(name)).map((name) => `${name}: not in new snapshots`),
+    ...[...before.keys()].filter((name) => !now.has(name)).map((name) => `${name}: not in ${words.now}`),
   ];
 }
 
@@ -193,6 +234,7 @@ async function prepare(store: Store, work: Work): Promise<void> {
     });
   }
   await takeOwnership(store, work);
+  if (work.increment) await beginIncrement(store, work);
   // What an older generation of this run left will never be read.
   await removeStaging(
     store,
@@ -210,12 +252,14 @@ type Write = {
   readonly options: WriteOptions;
 };
 
-async function write(store: Store, { work, claim, batches, options }: Write): Promise<Counts> {
+async function write(store: Store, db: PartsDb, { work, claim, batches, options }: Write): Promise<Counts> {
   if (claim.done) return claim.done;
+  await using sifter = isIncremental(work) ? await openSifter({ store, db, work, signal: options.signal }) : undefined;
   const by = randomUUID();
   const parts: StagedPart[] = [];
   const bad: BadRow[] = [];
   let rows = 0;
+  let unchanged = 0;
   let bytes = 0;
   try {
     for await (const batch of batches) {
@@ -223,23 +267,39 @@ async function write(store: Store, { work, claim, batches, options }: Write): Pr
       if (batch.kind !== 'file') throw new GodwitError('INTERNAL', `A file target takes files, not ${batch.kind}.`);
       bad.push(...(batch.bad ?? []));
       // One part without rows keeps an empty table readable; more of them are litter.
-      const needed = batch.rows > 0 || (claim.chunk.id === 1 && parts.length === 0 && batch.bytes > 0);
-      if (needed) parts.push(await stage(store, { work, claim, by, number: parts.length + 1, batch }));
+      const first = claim.chunk.id === 1 && parts.length === 0 && batch.bytes > 0 && !work.increment;
+      const sifted = batch.rows > 0 && sifter ? await sifter.sift(batch) : { part: batch, unchanged: 0 };
+      const part = batch.rows > 0 || first ? sifted.part : undefined;
+      if (part) {
+        parts.push(
+          await stage(store, { work, claim, by, number: parts.length + 1, batch: part, digests: sifted.digests }),
+        );
+        bytes += part.bytes;
+      }
       if (batch.path !== '') await rm(batch.path, { force: true });
       rows += batch.rows;
-      bytes += needed ? batch.bytes : 0;
+      unchanged += sifted.unchanged;
       options.progress?.({ rows, bytes });
     }
     options.signal.throwIfAborted();
     if (bad.length > 0) await options.quarantine(bad);
-    const counts = { read: rows + bad.length, written: rows, filtered: 0, quarantined: bad.length, bytes };
+    const written = rows - unchanged;
+    const counts: Counts = {
+      read: rows + bad.length,
+      written,
+      filtered: 0,
+      quarantined: bad.length,
+      bytes,
+      // A file does not know whether a row is a new one or a new version of one.
+      ...(work.increment ? { unchanged, inserted: written } : {}),
+    };
     reach('before-commit');
     await commitChunk(store, work, { claim, by, counts, parts });
     reach('after-commit');
     return counts;
   } catch (error) {
     // Best effort: nobody reads what is in no commit, and it goes with the staging.
-    const mine = parts.map(({ key }) => key);
+    const mine = parts.flatMap(({ key, digests }) => (digests ? [key, digests] : [key]));
     if (error instanceof GodwitError && error.code === 'FENCED') await store.delete(mine).catch(() => {});
     throw error;
   }
@@ -251,21 +311,19 @@ type Stage = {
   readonly by: string;
   readonly number: number;
   readonly batch: FileBatch;
+  readonly digests: string | undefined;
 };
 
-async function stage(store: Store, { work, claim, by, number, batch }: Stage): Promise<StagedPart> {
+async function stage(store: Store, { work, claim, by, number, batch, digests }: Stage): Promise<StagedPart> {
   const name = `${claim.chunk.id}.${claim.epoch}.${by}.${number}.${extension(work)}`;
   const key = `${stagingFolder(work)}parts/${name}`;
   const sha256 = await hashOf(batch.path);
   // The key is of this attempt alone: a taken one is our own upload whose answer was lost.
   await store.putIfAbsent(key, { file: batch.path });
-  return { key, partition: batch.partition, rows: batch.rows, bytes: batch.bytes, sha256 };
-}
-
-async function hashOf(path: string): Promise<string> {
-  const hash = createHash('sha256');
-  for await (const piece of createReadStream(path, { highWaterMark: 1 << 20 })) hash.update(piece as Buffer);
-  return hash.digest('hex');
+  const told = `${key}.digests`;
+  if (digests !== undefined) await store.putIfAbsent(told, { file: digests });
+  const { partition, rows, bytes } = batch;
+  return { key, partition, rows, bytes, sha256, ...(digests === undefined ? {} : { digests: told }) };
 }
 
 // ── Discarding ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -277,8 +335,11 @@ async function discard(store: Store, work: Work): Promise<void> {
   if (!holds(published?.manifest, work)) {
     // Copies of a publication which got no further.
     const copies: string[] = [];
+    const current = new Set(published?.manifest.parts.map(({ path }) => `${folder}/${path}`));
     for await (const { key } of store.list(`${folder}/`)) {
-      if (key.slice(key.lastIndexOf('/') + 1).startsWith(partPrefix(work))) copies.push(key);
+      const mine =
+        key.slice(key.lastIndexOf('/') + 1).startsWith(partPrefix(work)) || key === `${folder}/${recentName(work)}`;
+      if (mine && !current.has(key)) copies.push(key);
     }
     await store.delete(copies);
   }

@@ -34,7 +34,8 @@ export function cellOf(column: MongoColumn, { shape, guard }: Pick<ReadColumn, '
   if (shape === 'json') return jsonCell(column);
   if (shape === 'text' || guard?.misfit === 'text') return textCell(column);
   const plain = canonical(column);
-  if (guard?.misfit === 'null' || guard?.misfit === 'clamp') return guarded(column, plain, guard.misfit);
+  if (guard?.misfit === 'null' || guard?.misfit === 'clamp')
+    return guarded(column, plain, { ...guard, misfit: guard.misfit });
   return plain;
 }
 
@@ -169,10 +170,12 @@ function jsonCell(column: MongoColumn): Cell {
 }
 
 /** What the target cannot hold, mended: NULL, or the nearest it can. */
-function guarded({ form }: MongoColumn, cell: Cell, misfit: 'null' | 'clamp'): Cell {
+function guarded({ form }: MongoColumn, cell: Cell, guard: { misfit: 'null' | 'clamp'; wide?: boolean }): Cell {
+  const { misfit, wide } = guard;
   switch (form) {
     case 'date':
     case 'as datetime':
+      if (wide) return cell;
       return (b, type, at) => {
         if (type !== bson.date || !isFar(b, at)) return cell(b, type, at);
         if (misfit === 'null') return null;

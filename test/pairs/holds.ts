@@ -17,15 +17,18 @@ const calendar = (value: string): boolean => {
 };
 const withinDay = (value: string): boolean => /^\d\d:/.test(value) && value < '24';
 
-/**
- * Of other systems' values. Years past 9999 and before 1 and the end of a day (24:00) fit, but the one range that sources
- * are asked to look for is that of most targets.
- */
+/** Of other systems' values. Years past 9999 and before 1 and the end of a day (24:00) fit. */
 export const postgresCannot: CannotHold = (_, type, value) => {
   if (value?.is === 'text') return value.value.includes('\0');
   if (value === null || !times.includes(value.is) || typeof value.value !== 'string') return false;
-  if (type === 'time') return !withinDay(value.value);
-  return /^(date|timestamp)/.test(type) && !(ordinary(value.value) && calendar(value.value));
+  if (type === 'time') return !withinDay(value.value) && value.value !== '24:00:00';
+  return /^(date|timestamp)/.test(type) && !(ordinary(value.value) && calendar(value.value)) && !farYear(value.value);
+};
+
+/** 4713 BC to 294276, as PostgreSQL's manual says of timestamps; dates of other systems end before that. */
+const farYear = (value: string): boolean => {
+  const year = Number(/^[+-]\d+(?=-\d\d-\d\d)/.exec(value)?.[0] ?? Number.NaN);
+  return year > -4712 && year <= 294_276;
 };
 
 export const parquetCannot: CannotHold = (_, type, value) => {
