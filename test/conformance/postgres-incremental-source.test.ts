@@ -6,7 +6,7 @@ import { promisify } from 'node:util';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import type { Chunk, Follow, Range, Source, Watermark } from '../../connectors/contract.ts';
-import { ended } from '../../connectors/postgres/pending.ts';
+import { ended, type Pending } from '../../connectors/postgres/pending.ts';
 import { chunkSelect, planSettings } from '../../connectors/postgres/read.ts';
 import { openSource } from '../../connectors/postgres/source.ts';
 import { startPostgres } from '../../servers/postgres.ts';
@@ -385,6 +385,46 @@ describe.skipIf(await missing('postgres'))('PostgreSQL, beyond what every source
       }
     };
     expect(await codeOf(reading())).toBe('CONNECTION_FAILED');
+  });
+});
+
+describe('who was open has ended', () => {
+  const list = (over: Partial<Pending>): Pending => ({
+    server: 'a',
+    standby: false,
+    xmin: '90',
+    next: '100',
+    open: [{ id: '3/1', xids: ['95'] }],
+    prepared: [],
+    ...over,
+  });
+  const of = (then: Pending, now: Pending) =>
+    ended({ clock: '', open: then }, { clock: '', active: now, open: undefined });
+  const silent = [{ id: '3/1', xids: [] }];
+
+  test.for<[string, Pending, Pending, boolean]>([
+    ['still there', list({}), list({}), false],
+    ['another in its place', list({}), list({ open: [{ id: '3/2', xids: [] }] }), true],
+    ['prepared since', list({}), list({ open: [], prepared: ['95'] }), false],
+    ['another one prepared since', list({}), list({ open: [], prepared: ['101'] }), true],
+    [
+      'it had not written, one was prepared since',
+      list({ open: silent }),
+      list({ open: [], prepared: ['101'] }),
+      false,
+    ],
+    [
+      'it had not written, one was prepared before',
+      list({ open: silent, others: ['80'] }),
+      list({ open: [], prepared: ['80'] }),
+      true,
+    ],
+    ['the server restarted', list({}), list({ server: 'b' }), true],
+    ['a standby now, which has not come so far', list({}), list({ standby: true, xmin: '99' }), false],
+    ['a standby now, which has', list({}), list({ standby: true, xmin: '100' }), true],
+    ['a standby then, the primary now', list({ standby: true }), list({ xmin: '99' }), false],
+  ])('%s', ([, then, now, expected]) => {
+    expect(of(then, now)).toBe(expected);
   });
 });
 
