@@ -143,7 +143,10 @@ export async function noteApplied(
   row: Schedule,
   { applied, until }: { readonly applied: string; readonly until: Date | null },
 ): Promise<void> {
-  await db.update(schedules).set({ applied, until, appliedAt: new Date(), failure: null }).where(unchanged(row));
+  await db
+    .update(schedules)
+    .set({ applied, until, appliedAt: sql`greatest(now(), ${schedules.updatedAt})`, failure: null })
+    .where(unchanged(row));
 }
 
 export async function noteFailure(db: Executor, row: Schedule, failure: Failure): Promise<void> {
@@ -165,12 +168,16 @@ export async function adoptPause(
 ): Promise<void> {
   await db.transaction(async (tx) => {
     const said = { paused, note: note === '' ? null : note };
+    const at = new Date();
     const changed = await tx
       .update(schedules)
-      .set({ ...said, applied, actor: 'temporal', updatedAt: new Date() })
+      .set({ ...said, applied, actor: 'temporal', updatedAt: at, appliedAt: at })
       .where(unchanged(row))
       .returning({ key: schedules.key });
-    if (changed.length === 0 || paused === row.paused) return;
+    if (changed.length === 0) return;
+    // It may have to be told something else yet.
+    await tellSchedules(tx);
+    if (paused === row.paused) return;
     const action = paused ? 'pause schedule' : 'resume schedule';
     await writeAudit(tx, { actor: 'temporal', action, object: `schedule/${row.job}/${row.key}`, data: said });
   });

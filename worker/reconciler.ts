@@ -23,7 +23,9 @@ import {
 import { settingsOf } from '../db/settings.ts';
 import { GodwitError } from '../errors.ts';
 import { datedYears, type Spec, specOf } from '../schedules/spec.ts';
-import { readTiming } from '../schedules/timing.ts';
+import { nextTimes } from '../schedules/times.ts';
+import { readTiming, type Timing } from '../schedules/timing.ts';
+import { changesOf } from '../schedules/zone.ts';
 import { underPrefix, workflowIds } from '../workflows/messages.ts';
 import type { Queues } from './run.ts';
 
@@ -36,6 +38,7 @@ type Reconciling = {
   readonly everyMs?: number;
 };
 
+const hour = 3_600_000;
 const everyMs = 4_000;
 /** Of one round; what is left is for the next. */
 const mostMs = 60_000;
@@ -102,7 +105,7 @@ async function alone(of: Reconciling): Promise<void> {
 /**
  * Makes Temporal's Schedules equal to our rows. Cases: 1 a row that Temporal was not told, or was told otherwise; 2 one
  * that Temporal does not have (an empty server, deleted there): made again; 3 paused or resumed in Temporal: the row
- * follows; 4 a Schedule of ours without a row: the job or its cron is gone. Idempotent.
+ * follows; 4 one whose times were changed in Temporal: told again; 5 a Schedule of ours without a row: the job or its cron is gone. Idempotent.
  */
 export async function reconcile({ deps, queues, log }: Pick<Reconciling, 'deps' | 'queues' | 'log'>): Promise<void> {
   const { db, client } = deps;
@@ -139,22 +142,48 @@ type One = {
 async function one({ deps, queues, row, handle, seen, timezone }: One): Promise<void> {
   const zone = row.timezone || timezone;
   const wanted = wantedOf(row, zone, queues);
-  if (row.applied !== wanted.hash) {
-    await tell(deps, handle, wanted);
-    return await noteApplied(deps.db, row, { applied: wanted.hash, until: wanted.until });
+  if (row.applied !== wanted.applied) {
+    if (!(await pausedSince(deps, row, handle))) await told(deps, row, { handle, wanted });
+    return;
   }
-  const same = seen && seen.paused === row.paused && seen.note === (row.note ?? '');
-  const now = same ? seen : await look(handle);
-  if (!now) {
-    await tell(deps, handle, wanted);
-    return await noteApplied(deps.db, row, { applied: wanted.hash, until: wanted.until });
-  }
-  if (now.paused !== row.paused || now.note !== (row.note ?? '')) {
+  const equal = (one: Seen) => one.paused === row.paused && one.note === (row.note ?? '') && fits(wanted, one.next);
+  const now = seen && equal(seen) ? seen : await look(handle);
+  if (!now || !fits(wanted, now.next)) return await told(deps, row, { handle, wanted });
+  if (!equal(now)) {
     const said = { paused: now.paused, note: now.note };
-    const { hash } = wantedOf({ ...row, ...said }, zone, queues);
-    await adoptPause(deps.db, row, { ...said, applied: hash });
+    const { applied } = wantedOf({ ...row, ...said }, zone, queues);
+    await adoptPause(deps.db, row, { ...said, applied });
   }
   if (now.next.join() !== row.next.join()) await noteNext(deps.db, row, now.next);
+}
+
+async function told(deps: Deps, row: Schedule, { handle, wanted }: { handle: ScheduleHandle; wanted: Wanted }) {
+  await tell(deps, handle, wanted);
+  await noteApplied(deps.db, row, wanted);
+}
+
+/** What somebody did in Temporal since it was told last is not undone by a change of the times: first the row follows. */
+async function pausedSince({ db }: Deps, row: Schedule, handle: ScheduleHandle): Promise<boolean> {
+  if (row.applied === null) return false;
+  const before = row.applied.endsWith(pausedMark);
+  const now = before === row.paused ? await look(handle) : undefined;
+  if (!now || now.paused === before) return false;
+  await adoptPause(db, row, { paused: now.paused, note: now.note, applied: row.applied });
+  return true;
+}
+
+/**
+ * Are these the times it shall come? Others are those of somebody who changed it in Temporal. Within a change of the clocks
+ * the server has rules of its own, and a jitter is its own too.
+ */
+function fits({ timing, options }: Wanted, next: readonly string[]): boolean {
+  const [first] = next;
+  if (first === undefined || options.spec.jitter !== undefined) return true;
+  const expected = nextTimes(timing, Date.parse(first), next.length).map((at) => at.toISOString());
+  const { timezone } = timing;
+  const nearChange = (at: number) =>
+    changesOf(timezone, new Date(at).getUTCFullYear()).some((change) => Math.abs(change.at - at) < 3 * hour);
+  return next.join() === expected.join() || [...next, ...expected].some((at) => nearChange(Date.parse(at)));
 }
 
 async function look(handle: ScheduleHandle): Promise<Seen | undefined> {
@@ -168,10 +197,13 @@ async function look(handle: ScheduleHandle): Promise<Seen | undefined> {
 }
 
 type Wanted = {
+  readonly timing: Timing;
   readonly options: Omit<ScheduleOptions, 'scheduleId'> & { state: { paused: boolean; note: string } };
   readonly until: Date | null;
-  readonly hash: string;
+  /** Of all that Temporal is told, and whether it is paused. */
+  readonly applied: string;
 };
+const pausedMark = ' paused';
 
 const overlaps = {
   skip: 'SKIP',
@@ -183,33 +215,39 @@ const overlaps = {
 /** Throws SCHEDULE_INVALID. */
 function wantedOf(row: Schedule, timezone: string, queues: Queues): Wanted {
   const { kind, expression, options, paused, note, jobId, key, job } = row;
-  const { spec, until } = currentSpec(row, timezone);
+  const timing = readTiming({ kind, expression, timezone });
+  const { spec, until } = currentSpec(row, timing);
+  // Temporal keeps calendars only: what was written stands beside them.
+  const calendars = spec.calendars?.map((one) => ({ ...one, comment: expression }));
   const workflowId = underPrefix(queues, workflowIds.scheduled(job, key));
-  const told = { translation, kind, expression, timezone, options, paused, note: note ?? '', until, workflowId };
+  const said = { translation, kind, expression, timezone, options, paused, note: note ?? '', until, workflowId };
+  const hash = createHash('sha256').update(JSON.stringify(said)).digest('hex').slice(0, 32);
   return {
+    timing,
     options: {
-      spec: { ...spec, ...(options.jitter > 0 ? { jitter: options.jitter * 1000 } : {}) },
+      spec: {
+        ...spec,
+        ...(calendars ? { calendars } : {}),
+        ...(options.jitter > 0 ? { jitter: options.jitter * 1000 } : {}),
+      },
       action: {
         type: 'startWorkflow',
         workflowType: 'run',
         workflowId,
         taskQueue: queues.control,
         args: [{ jobId, scheduleKey: key }],
+        staticSummary: `${job} by schedule`,
       },
       policies: { overlap: overlaps[options.overlap], catchupWindow: options.catchUp * 1000, pauseOnFailure: false },
       state: { paused, note: note ?? '' },
     },
     until: until === undefined ? null : new Date(until),
-    hash: createHash('sha256').update(JSON.stringify(told)).digest('hex').slice(0, 32),
+    applied: paused ? hash + pausedMark : hash,
   };
 }
 
 /** Dated calendars are made anew a year before they are needed, not every month. */
-function currentSpec(
-  { kind, expression, until }: Schedule,
-  timezone: string,
-): { spec: Omit<Spec, 'until'>; until?: number } {
-  const timing = readTiming({ kind, expression, timezone });
+function currentSpec({ until }: Schedule, timing: Timing): { spec: Omit<Spec, 'until'>; until?: number } {
   const years = (at: Date, n: number) => Date.UTC(at.getUTCFullYear() + n, at.getUTCMonth(), 1);
   const now = new Date();
   const enough = until !== null && until.getTime() > years(now, datedYears - 1);

@@ -178,6 +178,14 @@ describe.skipIf(noServers)('schedules', () => {
     await round();
     expect((await handle('main').describe()).info.lastUpdatedAt).toEqual(main.info.lastUpdatedAt);
 
+    // Who changes its times in Temporal changes nothing.
+    await handle('main').update((before) => ({ ...before, spec: { intervals: [{ every: '7m' }] } }));
+    await until(async () => {
+      await round();
+      const { spec } = await handle('main').describe();
+      return spec.intervals?.length === 0 && spec.calendars?.[0]?.comment === '* * * * * 3 30 0';
+    });
+
     // Dated calendars that come to their end are extended.
     const soon = new Date(Date.now() + 200 * 86_400_000);
     await godwit.db
@@ -204,6 +212,15 @@ describe.skipIf(noServers)('schedules', () => {
       policies: { overlap: 'BUFFER_ONE' },
       state: { paused: true, note: 'stocktaking' },
     });
+    // Resumed in Temporal a moment before its times change: it stays resumed.
+    await handle('main').unpause('counted');
+    await apply({ cron: '* * * * * 5 0 0' });
+    await until(async () => {
+      await round();
+      const { spec } = await handle('main').describe();
+      return spec.calendars?.[0]?.hour[0]?.start === 5;
+    });
+    expect((await handle('main').describe()).state).toMatchObject({ paused: false, note: 'counted' });
     await until(async () => {
       await round();
       return handle(other?.key ?? '')
@@ -214,6 +231,21 @@ describe.skipIf(noServers)('schedules', () => {
         );
     });
     expect(await godwit.db.select().from(schedules)).toHaveLength(1);
+
+    // Of a job of another name: another id, and the old one is gone.
+    const parsed = parseMapping(mappingOf('renamed', { cron: '* * * * * 5 0 0' }));
+    await applyJob(godwit.db, deps.sealer, { parsed, name: 'nightly' });
+    await until(async () => {
+      await round();
+      return handle('main')
+        .describe()
+        .then(
+          () => false,
+          (error) => error instanceof ScheduleNotFoundError,
+        );
+    });
+    const renamed = godwit.client.schedule.getHandle(underPrefix(godwit.queues, 'schedule/renamed/main'));
+    expect((await renamed.describe()).action.workflowId).toBe(underPrefix(godwit.queues, 'run/renamed/main'));
   });
 
   test('come back after Temporal was replaced by an empty server, paused ones paused', {
