@@ -68,7 +68,8 @@ export function driftOf(work: Work, there: readonly ColumnThere[], version: numb
       }
       continue;
     }
-    if (found.native !== native) {
+    // What increments bring fits a wider column as it is: the table may be one another tool has made.
+    if (found.native !== native && !(work.increment && widens(native, found.native))) {
       const other = `${final} is ${found.native} there and ${native} at the source`;
       if (!changing || !widens(found.native, native)) differences.push(other);
       else if (found.user !== null) differences.push(`${other}, and ${found.user} uses it`);
