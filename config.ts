@@ -58,9 +58,36 @@ const environment = z.object({
   GODWIT_CACHE: z.string().optional().describe('Cache of downloaded servers. Default `~/.cache/godwit`'),
   GODWIT_TIMEZONE: z
     .string()
-    .default('UTC')
-    .refine((zone) => isZone(zone), 'expected an IANA time zone such as Asia/Kolkata')
-    .describe('Time zone of jobs that name none, for schedules, cut-off times and bookmarks without a zone'),
+    .optional()
+    .refine((zone) => zone === undefined || isZone(zone), 'expected an IANA time zone such as Asia/Kolkata')
+    .describe(
+      'Time zone of jobs that name none, for schedules, cut-off times and bookmarks without a zone. Default `UTC`',
+    ),
+  GODWIT_CUT_OFF_TIME: z
+    .string()
+    .optional()
+    .refine(
+      (time) => time === undefined || /^(none|([01]?\d|2[0-3]):[0-5]\d(:[0-5]\d)?)$/.test(time),
+      'expected HH:MM, HH:MM:SS or none',
+    )
+    .describe("Time of day in the job's zone at which running tables are cut off, `HH:MM` or `none`. Default `none`"),
+  GODWIT_NOTIFY: z
+    .string()
+    .optional()
+    .describe(
+      'Who sets it gets notifications of runs: `true`, `false`, or a comma-separated list of succeeded, partial, failed, canceled, skipped, completion, failure. Default `false`',
+    ),
+  GODWIT_SLACK_TOKEN: z.string().optional().describe('Bot token: makes the channel `slack`, with GODWIT_SLACK_CHANNEL'),
+  GODWIT_SLACK_CHANNEL: z.string().optional().describe("Where the bot posts: a channel's name or id"),
+  GODWIT_SLACK_WEBHOOK_URL: z.string().optional().describe('Instead of a token: an incoming webhook of Slack'),
+  GODWIT_WEBHOOK_URL: z.string().optional().describe('Makes the channel `webhook`: notifications as signed JSON'),
+  GODWIT_WEBHOOK_SECRET: z.string().optional().describe('Signs what goes to GODWIT_WEBHOOK_URL'),
+  GODWIT_SMTP_URL: z
+    .string()
+    .optional()
+    .describe('Makes the channel `email`: `smtp://user:password@host:587` or `smtps://…`'),
+  GODWIT_EMAIL_FROM: z.string().optional().describe('Sender of the channel `email`'),
+  GODWIT_EMAIL_TO: z.string().optional().describe('Receivers of the channel `email`, separated by commas'),
   GODWIT_LOG: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).default('info').describe('Log level'),
   GODWIT_WORKER_SHUTDOWN_SECONDS: count(1, 3600).default(30).describe('Grace for a stopping worker to end its chunks'),
 });
@@ -97,7 +124,20 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env) {
     cache: resolve(e.GODWIT_CACHE ?? resolve(homedir(), '.cache/godwit')),
     spool: resolve(home, 'spool'),
     logLevel: e.GODWIT_LOG,
-    timezone: e.GODWIT_TIMEZONE,
+    timezone: e.GODWIT_TIMEZONE ?? 'UTC',
+    /** Settings of the installation as far as the environment gives them: db/settings.ts says which hold. */
+    given: {
+      timezone: e.GODWIT_TIMEZONE,
+      cutOffTime: e.GODWIT_CUT_OFF_TIME,
+      notify: e.GODWIT_NOTIFY,
+      slack: {
+        token: e.GODWIT_SLACK_TOKEN,
+        channel: e.GODWIT_SLACK_CHANNEL,
+        webhook_url: e.GODWIT_SLACK_WEBHOOK_URL,
+      },
+      webhook: { url: e.GODWIT_WEBHOOK_URL, secret: e.GODWIT_WEBHOOK_SECRET },
+      email: { smtp: e.GODWIT_SMTP_URL, from: e.GODWIT_EMAIL_FROM, to: e.GODWIT_EMAIL_TO },
+    },
     shutdownSeconds: e.GODWIT_WORKER_SHUTDOWN_SECONDS,
   } as const;
 }

@@ -23,6 +23,8 @@ export type Begun = RunRef & {
   readonly label: string;
   /** Only when the server has Godwit's search attributes. */
   readonly attributes?: { readonly job: string; readonly run: string; readonly modes: readonly string[] };
+  /** Milliseconds since 1970: what still moves then is cut off. */
+  readonly cutOffAt?: number;
 };
 
 /** One big table, or small ones in a row of ordinals. */
@@ -43,6 +45,7 @@ export type MoveResult = { readonly outcome: 'done' | 'paused' };
 
 export type EndArgs = RunRef & {
   readonly canceled: boolean;
+  readonly cutOff?: true;
   /** Of the run itself (planning, the source), not of a table. */
   readonly failure?: { readonly code: string; readonly message: string };
 };
@@ -71,9 +74,13 @@ export type Activities = {
   failTable(args: TableRef & { readonly code: string; readonly message: string }): Promise<void>;
   /**
    * Publishes every component all of whose members have ended. `details`: a Markdown table of tables for the UI;
-   * `failed`: complete tables that could not be published.
+   * `failed`: complete tables that could not be published. `last`: each is tried once, none is waited for.
    */
-  publishReady(run: RunRef): Promise<{ readonly details: string; readonly failed?: readonly number[] }>;
+  publishReady(
+    run: RunRef & { readonly last?: true },
+  ): Promise<{ readonly details: string; readonly failed?: readonly number[] }>;
+  /** Tables still to be moved end as `cut off`, with their staging. */
+  cutOff(run: RunRef): Promise<void>;
   /** Writes the wish down, so that chunks which are only scheduled do not start. Without ordinal: the whole run. */
   setPaused(
     args: RunRef & { readonly ordinal?: number; readonly paused: boolean; readonly actor: string },

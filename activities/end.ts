@@ -7,6 +7,7 @@ import { unbalancedSql } from './counts.ts';
 import type { Deps } from './deps.ts';
 import { ours, storedFailure } from './failures.ts';
 import { borrowTarget, knownCode, loadRun, note, openStatuses, type RunRow, type TableRow, workOf } from './state.ts';
+import { tellEnd } from './tell.ts';
 
 /** Attempts at a clean-up whose target does not answer; then the run says what is left behind. */
 const cleanUpAttempts = 5;
@@ -65,7 +66,7 @@ async function cancelRow(deps: Deps, row: TableRow, left?: GodwitError): Promise
 export async function end(deps: Deps, args: EndArgs): Promise<Ended> {
   const { db } = deps;
   const run = await loadRun(db, args);
-  if (args.failure || args.canceled) await closeOpen(deps, args);
+  if (args.failure || args.canceled || args.cutOff) await closeOpen(deps, args);
   const rows = await db
     .select({
       status: runTables.status,
@@ -78,12 +79,15 @@ export async function end(deps: Deps, args: EndArgs): Promise<Ended> {
     .where(eq(runTables.runId, args.runId))
     .groupBy(runTables.status);
   const ended = outcome(args, rows);
-  const failure = ended.status === 'failed' ? storedFailure(knownCode(ended.code, ended.message)) : null;
+  if (args.cutOff && ended.status === 'partial') Object.assign(ended, await leftBehind(deps, run, ended.message));
+  const told = ended.status === 'failed' || ended.code === 'CUT_OFF';
+  const failure = told ? storedFailure(knownCode(ended.code, ended.message)) : null;
   await db.transaction(async (tx) => {
     await tx
       .update(runs)
       .set({ status: ended.status satisfies RunStatus, failure, endedAt: new Date() })
       .where(and(eq(runs.id, args.runId), eq(runs.epoch, args.epoch)));
+    await tellEnd(tx as typeof db, deps, { ...run, status: ended.status });
     await tx.delete(leases).where(and(eq(leases.jobId, run.jobId), eq(leases.runId, args.runId)));
     const level = ended.status === 'succeeded' ? 'info' : ended.status === 'failed' ? 'error' : 'warn';
     await note(tx as typeof db, {
@@ -101,7 +105,7 @@ export async function end(deps: Deps, args: EndArgs): Promise<Ended> {
 type Tally = { status: string; tables: number; codes: string[]; first: string | null; unbalanced: number };
 
 /** Decision 5. */
-function outcome({ canceled, failure }: EndArgs, rows: readonly Tally[]): Ended {
+function outcome({ canceled, cutOff, failure }: EndArgs, rows: readonly Tally[]): Ended {
   const of = (...statuses: string[]) =>
     rows.filter((row) => statuses.includes(row.status)).reduce((sum, row) => sum + row.tables, 0);
   const all = rows.reduce((sum, row) => sum + row.tables, 0);
@@ -123,16 +127,42 @@ function outcome({ canceled, failure }: EndArgs, rows: readonly Tally[]): Ended 
       message: all === 1 && first ? first : `All ${all} tables failed. ${first ?? ''}`.trim(),
     };
   }
-  return { status: of('succeeded') === all ? 'succeeded' : 'partial', code: '', message };
+  // Cut off while it was planned, it has no tables, which is no success.
+  const whole = of('succeeded') === all && !(cutOff && all === 0);
+  return { status: whole ? 'succeeded' : 'partial', code: '', message };
 }
 
-/** Tables that never came to their turn. */
-async function closeOpen(deps: Deps, { runId, canceled, failure }: EndArgs): Promise<void> {
-  const error = failure ? storedFailure(knownCode(failure.code, failure.message)) : null;
+const named = 5;
+
+/** What the cut-off left for the next run. */
+async function leftBehind(deps: Deps, run: RunRow, message: string): Promise<Pick<Ended, 'code' | 'message'>> {
+  const { sourceName, target, chunksDone, chunksTotal, splitDone } = runTables;
+  const left = await deps.db
+    .select({ sourceName, target, done: chunksDone, of: chunksTotal, splitDone })
+    .from(runTables)
+    .where(and(eq(runTables.runId, run.id), eq(runTables.status, 'cut off')))
+    .orderBy(runTables.ordinal);
+  const several = new Set(left.map((one) => one.target)).size > 1;
+  const names = left.slice(0, named).map((one) => {
+    const chunks =
+      one.done > 0 ? ` (${one.done} of ${one.splitDone ? '' : 'at least '}${one.of} chunks are there)` : '';
+    return `${one.sourceName}${several ? `@${one.target}` : ''}${chunks}`;
+  });
+  const more = left.length > named ? ` and ${left.length - named} more` : '';
+  const what = left.length > 0 ? ` Left: ${names.join(', ')}${more}.` : '';
+  const when = run.cutOffAt ? ` at ${run.cutOffAt.toISOString().slice(0, 19)}Z` : '';
+  return { code: 'CUT_OFF', message: `Cut off${when}. ${message}${what} The next run goes on from there.` };
+}
+
+/** Tables that never came to their turn, or were complete and could not be published before the cut-off. */
+async function closeOpen(deps: Deps, { runId, canceled, cutOff, failure }: EndArgs): Promise<void> {
+  const why =
+    failure ?? (cutOff && !canceled ? { code: 'CUT_OFF', message: 'The cut-off time was reached.' } : undefined);
+  const error = why ? storedFailure(knownCode(why.code, why.message)) : null;
   await deps.db
     .update(runTables)
     .set({
-      status: canceled ? 'canceled' : 'failed',
+      status: canceled ? 'canceled' : failure ? 'failed' : 'cut off',
       failure: error,
       rowsMoving: 0,
       endedAt: new Date(),

@@ -1,6 +1,7 @@
 import { getClient } from '@temporalio/activity';
 import { begin } from './begin.ts';
-import type { Activities } from './contract.ts';
+import type { Activities, RunRef } from './contract.ts';
+import { cutOff, untilCutOff } from './cut-off.ts';
 import type { Deps } from './deps.ts';
 import { discardRun, end } from './end.ts';
 import { performing } from './failures.ts';
@@ -28,16 +29,22 @@ export function createActivities(deps: Deps): Activities {
     <A, R>(work: (deps: Deps, args: A, signal: AbortSignal) => Promise<R>) =>
     (args: A) =>
       performing(deps, (signal) => work(deps, args, signal));
+  /** Work that a cut-off ends. */
+  const bounded =
+    <A extends RunRef, R>(work: (deps: Deps, args: A, signal: AbortSignal) => Promise<R>) =>
+    (args: A) =>
+      performing(deps, (signal) => untilCutOff(deps, args, signal, (sooner) => work(deps, args, sooner)));
   return {
     begin: perform(begin),
-    plan: perform(plan),
+    plan: bounded(plan),
     units: perform((_, { from, ...ref }, _signal) => units(deps, ref, from)),
-    prepareTable: perform(prepareTable),
-    split: perform(split),
-    finishTable: perform(finishTable),
-    restartTable: perform(restartTable),
+    prepareTable: bounded(prepareTable),
+    split: bounded(split),
+    finishTable: bounded(finishTable),
+    restartTable: bounded(restartTable),
     failTable: perform(failTable),
     publishReady: perform(publishReady),
+    cutOff: perform(cutOff),
     setPaused: perform(setPaused),
     skipTable: perform(skipTable),
     requeueTable: perform(requeueTable),
@@ -49,8 +56,8 @@ export function createActivities(deps: Deps): Activities {
     discardRun: perform(discardRun),
     end: perform(end),
     probe: perform(probe),
-    move: perform(move),
-    moveMany: perform(moveMany),
+    move: bounded(move),
+    moveMany: bounded(moveMany),
     hold: perform(hold),
   };
 }

@@ -1,7 +1,9 @@
 import { activityInfo, sleep } from '@temporalio/activity';
 import { and, asc, eq, gte, inArray, sql } from 'drizzle-orm';
 import type { Target } from '../connectors/contract.ts';
-import { type RunBounds, runs, runTables, type TableStatus } from '../db/schema.ts';
+import { openBounds } from '../db/run-bounds.ts';
+import { runs, runTables, type TableStatus } from '../db/schema.ts';
+import { settingsOf } from '../db/settings.ts';
 import type { TargetUse } from '../mapping/document.ts';
 import { type Adopted, adoptable, adoptedRow, ownWork, storeAdopted, takenByLater } from './adopt.ts';
 import type { RunRef, Unit, Units } from './contract.ts';
@@ -104,7 +106,7 @@ export async function decide(
     snapshotDate: (run.snapshotDate ?? new Date()).toISOString(),
     chunkBytes: deps.config.chunkBytes,
     impatient,
-    timezone: run.doc.timezone ?? deps.config.timezone,
+    timezone: run.doc.timezone ?? (await settingsOf(deps.db, deps.config)).timezone,
     moment: momentOf(await newestSnapshot(deps.db, run.id)),
     ...(run.request ? { asked: askedOf(deps, run) } : {}),
     ...(run.scheduleKey ? { schedule: run.scheduleKey } : {}),
@@ -116,9 +118,8 @@ export async function decide(
 /** What this run was asked for; the ends of a backfill are sealed. */
 const askedOf = (deps: Deps, { request, requestBounds }: RunRow): Asked => ({
   ...request,
-  ...(requestBounds ? { bounds: deps.sealer.openJson(requestBounds, boundsPurpose) as RunBounds } : {}),
+  ...(requestBounds ? { bounds: openBounds(deps.sealer, requestBounds) } : {}),
 });
-export const boundsPurpose = 'run bounds';
 
 const momentOf = (row: SnapshotRow | undefined): Moment => ({
   snapshot: refOf(row),

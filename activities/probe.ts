@@ -3,33 +3,41 @@ import { type Effective, effectiveConnection, effectiveEndpoint, effectiveInline
 import { getJobById } from '../db/jobs.ts';
 import { answerProbe, getProbe, openProbeEndpoints, type ProbeRequest } from '../db/probes.ts';
 import type { ProbeAnswer } from '../db/schema.ts';
+import { settingsOf } from '../db/settings.ts';
 import { GodwitError } from '../errors.ts';
 import { sourceSchema } from '../mapping/defaults.ts';
 import type { JobDocument, TargetUse } from '../mapping/document.ts';
 import { systemOf } from '../mapping/endpoints.ts';
 import type { ProbeArgs } from '../workflows/messages.ts';
+import { testChannel } from './channel.ts';
 import type { Deps } from './deps.ts';
 import { ours, storedFailure } from './failures.ts';
 import { parseName } from './plan/expand.ts';
 import { planRun } from './plan/index.ts';
+import { remember } from './remember.ts';
+import { replay } from './replay.ts';
 
-/** Looks at a server and writes what it saw, or why it could not, into the probe's row. */
-export async function probe(deps: Deps, { probeId }: ProbeArgs): Promise<void> {
+/** Looks at a server, or does something small and idempotent there, and writes what it saw, or why it could not, into the probe's row. */
+export async function probe(deps: Deps, { probeId }: ProbeArgs, signal: AbortSignal): Promise<void> {
   const { request } = await getProbe(deps.db, probeId);
   let answer: ProbeAnswer;
   try {
-    answer = await look(deps, request);
+    answer = await look(deps, { probeId, request, signal });
   } catch (thrown) {
     answer = { kind: 'failure', failure: storedFailure(ours(thrown)) };
   }
   await answerProbe(deps.db, probeId, answer);
 }
 
-async function look(deps: Deps, request: ProbeRequest): Promise<ProbeAnswer> {
+type Looking = { readonly probeId: string; readonly request: ProbeRequest; readonly signal: AbortSignal };
+
+async function look(deps: Deps, { probeId, request, signal }: Looking): Promise<ProbeAnswer> {
   const { db, sealer, openers } = deps;
   switch (request.kind) {
     case 'test':
       return { kind: 'checks', checks: await test(deps, request) };
+    case 'notify':
+      return { kind: 'checks', checks: await testChannel(deps, request.channel) };
     case 'tables': {
       await using source = await openers.openSource(
         await effectiveEndpoint(db, sealer, { kind: 'source', id: request.sourceId }),
@@ -44,6 +52,10 @@ async function look(deps: Deps, request: ProbeRequest): Promise<ProbeAnswer> {
     }
     case 'plan':
       return { kind: 'plan', plan: await planOnly(deps, request) };
+    case 'replay':
+      return await replay(deps, probeId, request, signal);
+    case 'remember':
+      return await remember(deps, probeId, request, signal);
   }
 }
 
@@ -127,7 +139,7 @@ async function planOnly(deps: Deps, request: Extract<ProbeRequest, { kind: 'plan
     jobUid,
     run: crypto.randomUUID(),
     snapshotDate: new Date().toISOString(),
-    timezone: document.timezone ?? deps.config.timezone,
+    timezone: document.timezone ?? (await settingsOf(deps.db, deps.config)).timezone,
     signal: new AbortController().signal,
     chunkBytes: deps.config.chunkBytes,
     impatient: true,

@@ -34,7 +34,7 @@ const againMs = 5_000;
  */
 export async function publishReady(
   deps: Deps,
-  ref: RunRef,
+  ref: RunRef & { readonly last?: true },
   signal: AbortSignal,
 ): Promise<{ details: string; failed: number[] }> {
   const run = await loadRun(deps.db, ref);
@@ -54,7 +54,7 @@ export async function publishReady(
   };
   const ended = await Promise.allSettled(Array.from({ length: Math.min(atOnce, ready.length) }, lane));
   for (const result of ended) if (result.status === 'rejected') throw result.reason;
-  if (waiting) {
+  if (waiting && !ref.last) {
     const nextRetryDelay = Math.min(againMs, 500 * 2 ** (activityInfo().attempt - 1));
     throw ApplicationFailure.create({ type: waiting.code, message: waiting.message, nextRetryDelay });
   }
@@ -95,7 +95,11 @@ async function completeButFailed(deps: Deps, run: RunRow): Promise<number[]> {
   return rows.map((row) => row.ordinal);
 }
 
-type Publishing = Published & { readonly rows: readonly TableRow[] };
+type Publishing = Published & {
+  readonly rows: readonly TableRow[];
+  /** Of each row's table, where it is known. */
+  readonly sizes: readonly (number | undefined)[];
+};
 
 /** What was published, or what it waits for. Permanent failures are told; the books of one table fail that one alone. */
 async function publishComponent(
@@ -123,7 +127,7 @@ async function publishComponent(
       missing.map((row) => planOf(row).name),
     );
     const tidied = await tidy(target.it, works, signal);
-    return { ...published, notes: [...published.notes, ...tidied], rows };
+    return { ...published, notes: [...published.notes, ...tidied], rows, sizes: await sizesOf(target.it, works) };
   } catch (thrown) {
     if (signal.aborted) throw thrown;
     const error = ours(thrown);
@@ -135,6 +139,10 @@ async function publishComponent(
     return undefined;
   }
 }
+
+/** For the history alone: a target that cannot tell now does not hold the run up. */
+const sizesOf = async (target: Target, works: readonly Work[]): Promise<readonly (number | undefined)[]> =>
+  (await target.sizes?.(works.map((work) => work.name)).catch(() => [])) ?? [];
 
 /** The end of a run that an incremental mode remembers. */
 const ending = (work: Work): Work =>
@@ -156,13 +164,14 @@ async function tidy(target: Target, works: readonly Work[], signal: AbortSignal)
 
 /** What was published, several components at once; publishing again after a lost answer changes nothing. */
 async function writeDown(deps: Deps, run: RunRow, done: readonly Publishing[]): Promise<void> {
-  const rows = done.flatMap(({ rows, notes }) =>
-    rows.map((row, i) => ({ ordinal: row.ordinal, notes: i === 0 ? notes : [] })),
+  const rows = done.flatMap(({ rows, notes, sizes }) =>
+    rows.map((row, i) => ({ ordinal: row.ordinal, notes: i === 0 ? notes : [], size: sizes[i] ?? null })),
   );
   if (rows.length === 0) return;
   await deps.db.execute(sql`
-    UPDATE ${runTables} t SET status = 'succeeded', failure = NULL, ended_at = now(), updated_at = now(), notes = t.notes || x.notes
-    FROM jsonb_to_recordset(${JSON.stringify(rows)}::jsonb) AS x(ordinal int, notes jsonb)
+    UPDATE ${runTables} t SET status = 'succeeded', failure = NULL, ended_at = now(), updated_at = now(), notes = t.notes || x.notes,
+      storage_bytes = x.size
+    FROM jsonb_to_recordset(${JSON.stringify(rows)}::jsonb) AS x(ordinal int, notes jsonb, size bigint)
     WHERE t.run_id = ${run.id} AND t.ordinal = x.ordinal AND ${complete}`);
   await forgetNotes(deps, run, done);
   await moves(deps.db, run.id);

@@ -1,6 +1,7 @@
 import type { Client } from '@temporalio/client';
 import type { Logger } from 'pino';
 import type { Database } from '../db/open.ts';
+import type { SettingsPlace } from '../db/settings.ts';
 import type { Sealer } from '../secrets/seal.ts';
 import type { queues } from '../workflows/messages.ts';
 
@@ -11,6 +12,8 @@ export type ApiDeps = {
   readonly client: Client;
   readonly queues: typeof queues;
   readonly log: Logger;
+  /** Where the settings of the installation are, beside the database. Absent: nowhere. */
+  readonly settings?: SettingsPlace;
   /** Bearer token; without one only loopback may call, under its own name. */
   readonly token?: string;
   /** Decodes payloads for Temporal's UI under a path nobody can guess, for pages of that origin alone. */

@@ -5,6 +5,7 @@ import type { Client } from '@temporalio/client';
 import pino, { type Logger } from 'pino';
 import type { Config } from '../config.ts';
 import type { Database } from '../db/open.ts';
+import { checkSettings } from '../db/settings.ts';
 import { GodwitError } from '../errors.ts';
 import { createCodec } from '../secrets/codec.ts';
 import { createHttpCodec } from '../secrets/http-codec.ts';
@@ -17,7 +18,7 @@ import { createClient } from './temporal.ts';
 import { serveWebSockets } from './ws.ts';
 
 export type ApiOptions = {
-  readonly config: Pick<Config, 'host' | 'port' | 'token' | 'home' | 'key' | 'temporal' | 'logLevel'>;
+  readonly config: Pick<Config, 'host' | 'port' | 'token' | 'home' | 'given' | 'key' | 'temporal' | 'logLevel'>;
   /** Migrated already. The caller closes it. */
   readonly database: Database;
   /** Handed in where the process has them; else made, and closed with the API. */
@@ -44,6 +45,7 @@ export async function startApi(options: ApiOptions): Promise<RunningApi> {
   if (!loopback.has(config.host) && !config.token) {
     throw new GodwitError('TOKEN_REQUIRED', `The API shall listen on ${config.host}, which others can reach.`);
   }
+  checkSettings(config);
   const keyring = options.keyring ?? openKeyring(config);
   const { address, namespace } = config.temporal;
   const client = options.client ?? createClient({ keyring, namespace, ...(address ? { address } : {}) });
@@ -53,6 +55,7 @@ export async function startApi(options: ApiOptions): Promise<RunningApi> {
     client,
     sealer: createSealer(keyring),
     queues: options.queues ?? queues,
+    settings: config,
     log: options.log ?? pino({ level: config.logLevel, name: 'api' }),
     ...(config.token ? { token: config.token } : {}),
     ...(codec ? { codec: { ...codec, handle: createHttpCodec(createCodec(keyring), codec.origin) } } : {}),

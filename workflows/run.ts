@@ -10,6 +10,7 @@ import {
   isCancellation,
   ParentClosePolicy,
   setCurrentDetails,
+  sleep,
   startChild,
   upsertSearchAttributes,
   workflowInfo,
@@ -26,8 +27,8 @@ import { keyOf, moveGroup, moveTable, newMemory, onlyTable } from './units.ts';
 const atOnce = { table: 4, group: 8 } as const;
 
 /**
- * One run of a job: lease → snapshot and plan → tables, each with its own outcome → books. A cut-off will be an absolute
- * deadline racing `moveAll`; until then only a cancel ends it early.
+ * One run of a job: lease → snapshot and plan → tables, each with its own outcome → books. A cancel ends it early and leaves
+ * nothing unpublished; a cut-off ends the moving alone, and what is complete is still published.
  */
 export async function run(args: RunArgs): Promise<RunResult> {
   const desk: Desk = {
@@ -52,11 +53,19 @@ export async function run(args: RunArgs): Promise<RunResult> {
 
   let failure: NamedFailure | undefined;
   let canceled = false;
+  let cutOff = false;
   try {
-    const first = args.resume ? carriedOver(args.resume, desk) : await plan(ref);
-    desk.tables = first.tables;
-    desk.phase = 'running';
-    await moveAll(desk, args, begun.label, first);
+    cutOff = await beforeCutOff(begun.cutOffAt, async () => {
+      const first = args.resume ? carriedOver(args.resume, desk) : await plan(ref);
+      desk.tables = first.tables;
+      desk.phase = 'running';
+      await moveAll(desk, args, begun, first);
+    });
+    if (cutOff) {
+      desk.phase = 'ending';
+      await control.cutOff(ref);
+      await long.publishReady({ ...ref, last: true });
+    }
   } catch (error) {
     if (error instanceof ContinueAsNew) throw error;
     if (isCancellation(error)) canceled = true;
@@ -65,7 +74,12 @@ export async function run(args: RunArgs): Promise<RunResult> {
   desk.phase = 'ending';
   return CancellationScope.nonCancellable(async () => {
     if (canceled) await long.discardRun(ref);
-    const ended = await control.end({ ...ref, canceled, ...(failure ? { failure } : {}) });
+    const ended = await control.end({
+      ...ref,
+      canceled,
+      ...(failure ? { failure } : {}),
+      ...(cutOff ? { cutOff } : {}),
+    });
     await condition(allHandlersFinished);
     setCurrentDetails(`${begun.label}: ${ended.status}. ${ended.message}`);
     switch (ended.status) {
@@ -84,7 +98,38 @@ const resumed = (carry: RunCarry): Begun => ({
   epoch: carry.epoch,
   label: carry.label,
   verdict: 'go',
+  ...(carry.cutOffAt === undefined ? {} : { cutOffAt: carry.cutOffAt }),
 });
+
+/**
+ * True when the deadline ended the work. A scope of its own, and a flag: to what it ends, a cut-off and a user's cancel look
+ * alike. Who cancels the run cancels both.
+ */
+async function beforeCutOff(at: number | undefined, work: () => Promise<void>): Promise<boolean> {
+  if (at === undefined) {
+    await work();
+    return false;
+  }
+  // Taken over after it.
+  if (at <= Date.now()) return true;
+  const moving = new CancellationScope();
+  const waiting = new CancellationScope();
+  let over = false;
+  const ring = () => {
+    over = true;
+    moving.cancel();
+  };
+  void waiting.run(() => sleep(at - Date.now())).then(ring, () => {});
+  try {
+    await moving.run(work);
+    return false;
+  } catch (error) {
+    if (over && isCancellation(error) && !CancellationScope.current().consideredCancelled) return true;
+    throw error;
+  } finally {
+    waiting.cancel();
+  }
+}
 
 function carriedOver(carry: RunCarry, desk: Desk): Units {
   for (const ordinal of carry.failed) desk.memory.failed.add(ordinal);
@@ -143,7 +188,7 @@ const startKeeper = (ref: RunRef): Promise<ChildWorkflowHandle<typeof hold>> =>
   );
 
 /** Gives out units, publishes what is complete, until nothing is open. Nothing is in flight at its end, however it ends. */
-async function moveAll(desk: Desk, args: RunArgs, label: string, first: Units): Promise<void> {
+async function moveAll(desk: Desk, args: RunArgs, begun: Begun, first: Units): Promise<void> {
   const { ref, memory, queue, running } = desk;
   queue.push(...first.units);
   let from = first.next;
@@ -216,12 +261,13 @@ async function moveAll(desk: Desk, args: RunArgs, label: string, first: Units): 
   const resume: RunCarry = {
     runId,
     epoch,
-    label,
+    label: begun.label,
     tables: desk.tables,
     paused: memory.paused,
     executions: (args.resume?.executions ?? 1) + 1,
     failed: [...memory.failed],
     pausedTables: [...memory.pausedTables],
+    ...(begun.cutOffAt === undefined ? {} : { cutOffAt: begun.cutOffAt }),
   };
   await continueAsNew<typeof run>({ ...args, resume });
 }

@@ -2,8 +2,10 @@ import {
   CancellationScope,
   ChildWorkflowCancellationType,
   type ChildWorkflowHandle,
+  getExternalWorkflowHandle,
   isCancellation,
   ParentClosePolicy,
+  patched,
   startChild,
 } from '@temporalio/workflow';
 import type { RunRef, Unit } from '../activities/contract.ts';
@@ -48,17 +50,19 @@ export async function moveTable(
 ): Promise<readonly Unit[]> {
   const { ordinal, label } = unit;
   const scope = new CancellationScope();
+  const workflowId = workflowIds.table(run.runId, ordinal, label);
   try {
     await scope.run(async () => {
       const paused = memory.paused || memory.pausedTables.has(ordinal);
       const handle = await startChild(table, {
-        workflowId: workflowIds.table(run.runId, ordinal, label),
+        workflowId,
         args: [{ ...run, ordinal, label, paused, ...(eventLimit === undefined ? {} : { eventLimit }) }],
         staticSummary: label,
         cancellationType: ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
         parentClosePolicy: ParentClosePolicy.REQUEST_CANCEL,
       });
       memory.children.set(ordinal, { handle, scope });
+      void scope.cancelRequested.catch(() => cancelNow(workflowId));
       // The wish may have changed while the child was starting.
       const now = memory.paused || memory.pausedTables.has(ordinal);
       if (now !== paused) await handle.signal(pauseSignal, { paused: now });
@@ -77,6 +81,16 @@ export async function moveTable(
     memory.children.delete(ordinal);
   }
   return [];
+}
+
+/**
+ * A canceled scope asks the child's first execution only. One that has continued as new would never hear of it: this asks
+ * whichever runs now. Histories from before know one request.
+ */
+async function cancelNow(workflowId: string): Promise<void> {
+  if (!patched('cancel-continued-table')) return;
+  // One that ended meanwhile needs no asking.
+  await CancellationScope.nonCancellable(() => getExternalWorkflowHandle(workflowId).cancel()).catch(() => {});
 }
 
 /** Small tables in one activity; gives back what was left because of a pause. */

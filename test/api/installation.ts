@@ -53,6 +53,7 @@ export async function install(settings: Partial<ApiDeps> = {}) {
     client,
     queues: queuesOf(prefix),
     log,
+    settings: config,
     probeMs: 20_000,
     updateMs: 10_000,
     ...settings,

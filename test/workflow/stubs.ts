@@ -23,7 +23,10 @@ export type StubState = {
   most: number;
 };
 
-export function stubActivities(tables: readonly StubTable[], options: { holdFails?: boolean; small?: number } = {}) {
+export function stubActivities(
+  tables: readonly StubTable[],
+  options: { holdFails?: boolean; small?: number; cutOffAt?: number } = {},
+) {
   const state: StubState = {
     tables: new Map(tables.map((_, i) => [i + 1, { status: 'queued', generation: 1, done: new Set() }])),
     log: [],
@@ -70,7 +73,13 @@ export function stubActivities(tables: readonly StubTable[], options: { holdFail
   };
 
   const activities: Activities = {
-    begin: async ({ runId }) => ({ runId: runId ?? 'run-1', epoch: 1, verdict: 'go', label: 'shop 1' }),
+    begin: async ({ runId }) => ({
+      runId: runId ?? 'run-1',
+      epoch: 1,
+      verdict: 'go',
+      label: 'shop 1',
+      ...(options.cutOffAt === undefined ? {} : { cutOffAt: options.cutOffAt }),
+    }),
     plan: async () => {
       while (options.holdFails) {
         heartbeat();
@@ -132,6 +141,10 @@ export function stubActivities(tables: readonly StubTable[], options: { holdFail
         t.status = fails ? 'failed' : 'succeeded';
       }
       return { details: '| table |', failed };
+    },
+    cutOff: async () => {
+      for (const t of state.tables.values()) if (['queued', 'running'].includes(t.status)) t.status = 'cut off';
+      state.log.push('cut off');
     },
     setPaused: async ({ ordinal, paused }) => {
       if (ordinal === undefined) state.paused = paused;
