@@ -63,9 +63,15 @@ function inOrder(field: string, { compared }: Parts, after?: string, upto?: stri
   ];
 }
 
+/** As the rows are read. */
+const concern = ({ replicated }: Session) => (replicated ? { readConcern: { level: 'majority' as const } } : {});
+
 async function few(session: Session, table: Table, filter: Document, rows: number): Promise<boolean> {
   try {
-    return (await session.db.collection(table.name.name).countDocuments(filter, { limit: rows + 1 })) <= rows;
+    return (
+      (await session.db.collection(table.name.name).countDocuments(filter, { limit: rows + 1, ...concern(session) })) <=
+      rows
+    );
   } catch (error) {
     throw translate(error, { table: tableText(table.name) });
   }
@@ -86,7 +92,7 @@ async function* everyNthValue(
   { field, parts, last, rows, signal }: Values,
 ): AsyncGenerator<string> {
   const projection = field === '_id' ? { _id: 1 } : { _id: 0, [field]: 1 };
-  const options = { ...exact, projection, sort: { [field]: 1 } as const, batchSize: 10_000 };
+  const options = { ...exact, projection, sort: { [field]: 1 } as const, batchSize: 10_000, ...concern(session) };
   const filter = { $and: inOrder(field, parts, last) };
   const cursor = session.db.collection(table.name.name).find(filter, options);
   let since = 0;

@@ -61,7 +61,13 @@ async function one({ session, table, field }: Asked, { filter = {}, way, skip = 
       { $limit: 1 },
       { $project: field === '_id' ? { _id: 1 } : { _id: 0, [field]: 1 } },
     ],
-    { ...exact, allowDiskUse: true, ...(field === '_id' ? { hint: { _id: 1 } } : {}) },
+    {
+      ...exact,
+      allowDiskUse: true,
+      ...(field === '_id' ? { hint: { _id: 1 } } : {}),
+      // As the rows are read: what they cannot show yet is not to be said to be there.
+      ...(session.replicated ? { readConcern: { level: 'majority' } } : {}),
+    },
   );
   try {
     const [found] = await cursor.toArray();

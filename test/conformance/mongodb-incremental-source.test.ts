@@ -29,7 +29,7 @@ const flattened = (source: Source): Source => ({
 async function mongodbSubject(): Promise<IncrementalSubject> {
   const { kind } = await sharedMongodb();
   const database = await createMongoDatabase();
-  const client = await new MongoClient(database.url).connect();
+  const client = await new MongoClient(database.url, { writeConcern: { w: 'majority' } }).connect();
   const db = client.db(database.name);
   const put: Awaited<ReturnType<IncrementalSubject['hands']>>['put'] = async ({ name }, rows) => {
     const operations = rows.map(([id, at]) => ({
@@ -111,7 +111,7 @@ describe.skipIf(await missing('mongodb'))('MongoDB as a source of increments', (
   let source: Source;
   beforeAll(async () => {
     database = await createMongoDatabase();
-    client = await new MongoClient(database.url).connect();
+    client = await new MongoClient(database.url, { writeConcern: { w: 'majority' } }).connect();
     db = client.db(database.name);
     source = openSource({ url: database.url });
   });
@@ -278,7 +278,8 @@ describe.skipIf(await missing('mongodb'))('MongoDB as a source of increments', (
       source.keyRanges?.(table, ['_id'], { size: { rows, bytes: 1e12 }, snapshot: ownMoment, signal: never }) ?? [],
     );
 
-  test('numbers that are texts at the target come in the order of texts, in one range', async () => {
+  test('numbers that are texts at the target come in the order of texts, in one range', async ({ skip }) => {
+    if ((await sharedMongodb()).kind === 'mongod-3.6') return skip('MongoDB 3.6 has no $toString');
     const table = await collection([1, 2, 10, 11, 100, 9].map((_id) => ({ _id })), undefined, 'fields'); // biome-ignore format: one line
     expect(await keysOf(table)).toEqual(['1', '10', '100', '11', '2', '9']);
     expect(await rangesOf(table, 2)).toEqual([{}]);

@@ -77,11 +77,11 @@ const patienceMs = 30_000;
 /** When the answer is lost, what is in the ledger tells. A checkpoint that arrives later counts, or finds a newer epoch. */
 export async function checkpoint(
   { ledger, work, claim, signal }: Attempt,
-  life: string,
-  counts: Counts,
+  made: { readonly life: string; readonly counts: Counts; readonly staged?: number },
 ): Promise<void> {
+  const { life } = made;
   try {
-    await writeCheckpoint(ledger, work, claim, { life, counts });
+    await writeCheckpoint(ledger, work, claim, made);
   } catch (error) {
     const lost = translate(error);
     if (lost.code !== 'CONNECTION_FAILED') throw error;

@@ -79,10 +79,17 @@ export async function writeCheckpoint(
   { chunks }: Ledger,
   work: Work,
   claim: Claim,
-  { life, counts }: { readonly life: string; readonly counts: Counts },
+  { life, counts, staged }: { readonly life: string; readonly counts: Counts; readonly staged?: number | undefined },
 ): Promise<void> {
   const { matchedCount } = await chunks.updateOne(
-    { _id: chunkKey(hashOf(work), claim.chunk.id), life, epoch: claim.epoch, done: false },
+    // What somebody decided meanwhile is not decided again.
+    {
+      _id: chunkKey(hashOf(work), claim.chunk.id),
+      life,
+      epoch: claim.epoch,
+      done: false,
+      staged: staged ?? { $exists: false },
+    },
     { $set: { done: true, counts, doneAt: new Date() } },
   );
   if (matchedCount === 0) throw fenced(work, claim);

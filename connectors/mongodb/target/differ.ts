@@ -110,7 +110,9 @@ export class Differ<G extends Group = Group> implements Sender<G> {
     this.counts.unchanged += same.length;
     await this.#overrule(same);
     if (last) reach('before-commit');
-    return await this.#stage(staged);
+    const bad = staged.filter(({ b }) => !mergeable(b));
+    const refused = await this.#stage(bad.length > 0 ? staged.filter((one) => !bad.includes(one)) : staged);
+    return [...refused, ...bad.map((one) => ({ index: one.index, code: noKey }))];
   }
 
   async #compare(mine: ReadonlyMap<string, Mine>): Promise<void> {
@@ -201,6 +203,13 @@ async function replace(db: Db, collection: string, document: Uint8Array): Promis
     .collection<Document>(collection)
     .replaceOne({ _id: whole._id }, whole, { ...exact, writeConcern: { w: 'majority', journal: true } });
   if (matchedCount === 0 && modifiedCount === 0) throw refusal(11000);
+}
+
+/** What `$merge` says of a key that is null: said before the chunk is decided. */
+const noKey = 51_132;
+function mergeable(b: Buffer): boolean {
+  const type = b[idElement(b)];
+  return type !== bson.null && type !== bson.undefined;
 }
 
 /** The same for what the server takes for one key: whole numbers of any type. */

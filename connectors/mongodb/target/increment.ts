@@ -62,7 +62,7 @@ export async function decided(
     const { counts, staged } = await stageNow();
     reach('between-checkpoint-and-commit');
     if (staged === 0) {
-      await checkpoint(attempt, life, counts);
+      await checkpoint(attempt, { life, counts });
       reach('after-commit');
       return counts;
     }
@@ -70,7 +70,7 @@ export async function decided(
     before = { epoch: claim.epoch, counts };
   }
   await Promise.race([applyStaged(attempt, life, before.epoch), aborted]);
-  await checkpoint(attempt, life, before.counts);
+  await checkpoint(attempt, { life, counts: before.counts, staged: before.epoch });
   reach('after-commit');
   return before.counts;
 }

@@ -19,13 +19,14 @@ export async function stagedBy(
   life: string,
 ): Promise<{ readonly epoch: number; readonly counts: Counts } | undefined> {
   const found = await ledger.chunks.findOne({ _id: chunkKey(hashOf(work), claim.chunk.id), life });
-  return found?.staged === undefined ? undefined : { epoch: found.staged, counts: found.counts };
+  if (!found) throw fenced(work, claim);
+  return found.staged === undefined ? undefined : { epoch: found.staged, counts: found.counts };
 }
 
 /** Decides the chunk. Throws FENCED when the epoch has moved on. A lost answer is found by the next attempt. */
 export async function commitStaged({ ledger, work, claim }: Attempt, life: string, counts: Counts): Promise<void> {
   const { matchedCount } = await ledger.chunks.updateOne(
-    { _id: chunkKey(hashOf(work), claim.chunk.id), life, epoch: claim.epoch, done: false },
+    { _id: chunkKey(hashOf(work), claim.chunk.id), life, epoch: claim.epoch, done: false, staged: { $exists: false } },
     { $set: { staged: claim.epoch, table: work.name.name, counts } },
   );
   if (matchedCount === 0) throw fenced(work, claim);

@@ -61,7 +61,7 @@ async function attempt(writing: Writing, batches: AsyncIterable<Batch>, aborted:
   });
   const counts = await moveIn(writing, { inserter, batches, aborted });
   reach('between-checkpoint-and-commit');
-  await checkpoint({ ledger, work, claim, signal: writing.options.signal }, life, counts);
+  await checkpoint({ ledger, work, claim, signal: writing.options.signal }, { life, counts });
   reach('after-commit');
   // Done by a first attempt, so nobody overtook it: what it was about to write is of no use any more.
   if (first) await inserter.forget();
