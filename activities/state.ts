@@ -2,6 +2,7 @@ import { and, desc, eq, isNull, ne, sql } from 'drizzle-orm';
 import type { SnapshotRef, Source, Target, Work } from '../connectors/contract.ts';
 import { appendEvent } from '../db/events.ts';
 import type { Executor } from '../db/open.ts';
+import { incrementPurpose } from '../db/run-bounds.ts';
 import { chunks, jobs, runs, runTables, snapshots, type TableOptions, type TableStatus } from '../db/schema.ts';
 import { codes, GodwitError } from '../errors.ts';
 import type { JobDocument } from '../mapping/document.ts';
@@ -76,12 +77,11 @@ export const planOf = (row: TableRow): Work => {
 /** As it is stored: without what may hold key values. */
 export const withoutValues = ({ increment: _increment, state: _state, ...work }: Work): Work => work;
 
-const purpose = 'increment';
 export type Sealed = Pick<Work, 'increment' | 'state'>;
 export const sealIncrement = (deps: Deps, { increment, state }: Sealed): Buffer | null =>
-  increment || state ? deps.sealer.sealJson({ increment, state }, purpose) : null;
+  increment || state ? deps.sealer.sealJson({ increment, state }, incrementPurpose) : null;
 export const openIncrement = (deps: Deps, row: Pick<TableRow, 'increment'>): Sealed =>
-  row.increment ? (deps.sealer.openJson(row.increment, purpose) as Sealed) : {};
+  row.increment ? (deps.sealer.openJson(row.increment, incrementPurpose) as Sealed) : {};
 
 /** All that the connectors must know. */
 export const workOf = (deps: Deps, row: TableRow): Work => ({ ...planOf(row), ...openIncrement(deps, row) });
@@ -106,7 +106,14 @@ export async function withTable<R>(
   await using source = await borrowSource(deps, run);
   await using target = await borrowTarget(deps, run, row.target);
   try {
-    return await work({ run, row, work: workOf(deps, row), options: optionsOf(row), source: source.it, target: target.it });
+    return await work({
+      run,
+      row,
+      work: workOf(deps, row),
+      options: optionsOf(row),
+      source: source.it,
+      target: target.it,
+    });
   } catch (error) {
     if (error instanceof GodwitError && error.code === 'CONNECTION_FAILED') {
       deps.endpoints.distrust(source.it);

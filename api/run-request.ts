@@ -114,17 +114,16 @@ function entriesOf({ tables }: JobDocument, names: readonly string[]): TableEntr
 
 /** `orders` may be `public.orders`, and the other way round: which schema is the default one only the source knows. */
 function mayMean({ name: written }: TableEntry, name: string): boolean {
-  if (written === name) return true;
-  const short = name.slice(name.indexOf('.') + 1);
-  return [written, written.slice(written.indexOf('.') + 1)].some((pattern) => {
-    const text = pattern
-      .replace(/[.+^${}()|[\]\\]/g, '\\$&')
-      .replaceAll('*', '.*')
-      .replaceAll('?', '.');
-    const matches = new RegExp(`^${text}$`, 'su');
-    return matches.test(name) || (!(name.includes('.') && pattern.includes('.')) && matches.test(short));
-  });
+  if (like(written, name)) return true;
+  const short = (text: string) => text.slice(text.indexOf('.') + 1);
+  if (!name.includes('.')) return like(short(written), name);
+  return !written.includes('.') && like(written, short(name));
 }
+
+const like = (pattern: string, name: string): boolean => {
+  const text = pattern.replace(/[.+^${}()|[\]\\]/g, '\\$&');
+  return new RegExp(`^${text.replaceAll('*', '.*').replaceAll('?', '.')}$`, 'su').test(name);
+};
 
 /** ISO, or null for none. A time of day is the next one: today's, or tomorrow's when that has passed. */
 export function cutOffAt(text: string, zone: string, now: Date): string | null {

@@ -27,6 +27,7 @@ export type Asked = RunRequest & { readonly bounds?: RunBounds };
 
 export type Incremental = {
   readonly step: Step;
+  readonly follow: Follow;
   readonly work: Work;
   readonly notes: readonly string[];
 };
@@ -50,7 +51,10 @@ export const isIncremental = (mode: Mode): boolean => incremental.includes(mode)
 export async function decideIncrement(input: IncrementInput): Promise<Incremental | undefined> {
   const { entry, table, work, source, target, asked: request } = input;
   if (request?.backfill && !isIncremental(entry.mode)) {
-    throw refused(work, `mode ${entry.mode} always moves the whole table; a part of it is for logging, syncing and mirroring`);
+    throw refused(
+      work,
+      `mode ${entry.mode} always moves the whole table; a part of it is for logging, syncing and mirroring`,
+    );
   }
   if (!isIncremental(entry.mode)) return undefined;
   refuse(input);
@@ -58,7 +62,8 @@ export async function decideIncrement(input: IncrementInput): Promise<Incrementa
   const state = await target.state?.(work);
   const now = await watermark(input, follow);
   // What an epoch counts is told by its size.
-  if (follow.by === 'bookmark' && isEpoch(follow)) follow = { ...follow, form: state?.follow.form ?? unitBySize(now?.upto) };
+  if (follow.by === 'bookmark' && isEpoch(follow))
+    follow = { ...follow, form: state?.follow.form ?? unitBySize(now?.upto) };
   const other = state && !sameColumn(state.follow, follow);
   if (request?.backfill && (!state || other)) {
     throw refused(work, 'it was not loaded yet; run it once without --from, --to and --where');
@@ -70,7 +75,7 @@ export async function decideIncrement(input: IncrementInput): Promise<Incrementa
         ? 'loaded anew, as was asked for'
         : 'not loaded yet: the first run moves all rows';
     const after = now && stateAfter(undefined, now, { follow, run: work.run, ended: source.ended?.bind(source) });
-    return { step: 'load', work: { ...work, ...(after ? { state: after } : {}) }, notes: [why] };
+    return { step: 'load', follow, work: { ...work, ...(after ? { state: after } : {}) }, notes: [why] };
   }
   if (request?.backfill) return backfill(input, follow, request.bounds ?? {});
   const following: Following = {
@@ -92,7 +97,7 @@ export async function decideIncrement(input: IncrementInput): Promise<Incrementa
   const after = now && stateAfter(state, now, { follow, run: work.run, ended: source.ended?.bind(source) });
   const by = follow.by === 'key' ? `key ${follow.column}` : `bookmark ${follow.column}`;
   const last = `moves what is new since run of ${state.startedAt.slice(0, 16)}Z, by ${by}`;
-  return { step: 'increment', work: { ...work, increment, ...(after ? { state: after } : {}) }, notes: [last] };
+  return { step: 'increment', follow, work: { ...work, increment, ...(after ? { state: after } : {}) }, notes: [last] };
 }
 
 /** Decision 22. */
@@ -111,7 +116,8 @@ function refuse({ entry, work, source, target }: IncrementInput): void {
   if (mode === 'mirroring' && !(source.keys && source.keyRanges && target.keys && target.deleteKeys)) {
     throw refused(work, `mirroring needs keys that ${source.system} and ${target.system} can compare`);
   }
-  if (entry.where.length > 0 && mode === 'mirroring' && !source.keys) throw refused(work, 'a filter cannot be mirrored');
+  if (entry.where.length > 0 && mode === 'mirroring' && !source.keys)
+    throw refused(work, 'a filter cannot be mirrored');
 }
 
 const refused = (work: Work, why: string) => {
@@ -128,32 +134,43 @@ function followOf(entry: TableEntry, table: Table, source: Source): Follow {
   if (entry.mode === 'logging') {
     const [column, ...more] = key;
     if (column === undefined || more.length > 0) {
-      throw refusedTable(table, `logging follows a primary key of one column that only grows; it has ${key.join(', ') || 'none'}`);
+      throw refusedTable(
+        table,
+        `logging follows a primary key of one column that only grows; it has ${key.join(', ') || 'none'}`,
+      );
     }
     return { by: 'key', column, form: 'native' };
   }
   const name = entry.bookmark ?? '';
   const column = table.columns.find((one) => one.name === name);
-  if (!column) {
-    const has = table.columns.map((one) => one.name).join(', ');
-    const message = `Table ${tableText(table.name)} has no bookmark "${name}"; it has ${has}.`;
-    throw new GodwitError('COLUMN_MISSING', message, { table: tableText(table.name), column: name });
-  }
   const follow = (form: Follow['form']): Follow => ({ by: 'bookmark', column: name, form });
+  // Documents that move whole have their bookmark inside, and their source knows what it holds.
+  if (!column && source.documents && table.columns.some(({ native }) => native === 'document')) return follow('native');
+  if (!column) throw missingColumn(table, name, 'bookmark');
   const { kind } = column.type;
   if (instants.includes(kind)) return follow('native');
   if (!entry.improperBookmarks) {
     if (source.documents) return follow('native');
-    throw refusedTable(table, `the bookmark ${name} is ${column.native}, no date and time; set \`improper_bookmarks: true\` when it holds one`);
+    throw refusedTable(
+      table,
+      `the bookmark ${name} is ${column.native}, no date and time; set \`improper_bookmarks: true\` when it holds one`,
+    );
   }
   return follow(numbers.includes(kind) ? 'milliseconds' : 'text');
+}
+
+function missingColumn(table: Table, name: string, what: 'column' | 'bookmark'): GodwitError {
+  const has = table.columns.map((one) => one.name).join(', ');
+  const message = `Table ${tableText(table.name)} has no ${what} "${name}"; it has ${has}.`;
+  return new GodwitError('COLUMN_MISSING', message, { table: tableText(table.name), column: name });
 }
 
 const refusedTable = (table: Table, why: string) =>
   new GodwitError('MODE_REFUSED', `${tableText(table.name)}: ${why}.`, { table: tableText(table.name) });
 
 const isEpoch = ({ form }: Follow) => form !== 'native' && form !== 'text';
-const sameColumn = (a: Follow, b: Follow) => a.by === b.by && a.column === b.column && isEpoch(a) === isEpoch(b) && (isEpoch(a) || a.form === b.form);
+const sameColumn = (a: Follow, b: Follow) =>
+  a.by === b.by && a.column === b.column && isEpoch(a) === isEpoch(b) && (isEpoch(a) || a.form === b.form);
 const kindOf = (table: Table, { column }: Follow): LogicalKind => {
   const kind = table.columns.find((one) => one.name === column)?.type.kind ?? 'timestamptz';
   // Fields of documents have texts as columns and dates as values.
@@ -180,13 +197,19 @@ function backfill({ entry, work, table, timezone }: IncrementInput, follow: Foll
     const read = instant ? asked(text, of, timezone) : undefined;
     if (!instant) return text;
     if (read === undefined) {
-      throw refused(work, `\`--${of === 'from' ? 'from' : 'to'}\` is no date and time such as 2024-02-29 or 2024-02-29T12:00:00`);
+      throw refused(
+        work,
+        `\`--${of === 'from' ? 'from' : 'to'}\` is no date and time such as 2024-02-29 or 2024-02-29T12:00:00`,
+      );
     }
     const wall = follow.form === 'native' && kind !== 'timestamptz';
     if (isEpoch(follow)) return epochOf(read.micros, follow.form);
     return follow.form === 'text' ? textOf(read.micros, 'timestamptz') : textOf(wall ? read.wall : read.micros, kind);
   };
-  const { from, upto } = bounds;
+  const { from, upto, where } = bounds;
+  const known = (name: string) => table.columns.some((column) => column.name === name);
+  const unknown = where?.find((one) => !known(one.column));
+  if (unknown) throw missingColumn(table, unknown.column, 'column');
   const range = {
     column: follow.column,
     ...(from === undefined ? {} : { from: end(from, 'from') }),
@@ -195,11 +218,12 @@ function backfill({ entry, work, table, timezone }: IncrementInput, follow: Foll
   const ranged = from !== undefined || upto !== undefined;
   const increment: Increment = {
     ...(ranged ? { range } : {}),
+    ...(where ? { where } : {}),
     ...(ranged && follow.form === 'text' ? { compare: 'worker' as const } : {}),
     existing: entry.mode === 'logging' ? 'keep' : 'update',
   };
   const note = 'a part of the table is moved again; what is new elsewhere comes with the next run';
-  return { step: 'backfill', work: { ...work, increment }, notes: [note] };
+  return { step: 'backfill', follow, work: { ...work, increment }, notes: [note] };
 }
 
 /** What a person wrote, in the job's zone unless it names one; a date alone is its first or its last instant. */

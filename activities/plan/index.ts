@@ -1,5 +1,6 @@
 import {
   type DocumentShape,
+  type Follow,
   type Lane,
   type Mode,
   type Predicate,
@@ -48,6 +49,7 @@ export type PlannedTable = {
   readonly continue: 'resume' | 'restart';
   /** Of the incremental modes. */
   readonly step?: Step;
+  readonly follow?: Follow;
   readonly maxDeleted?: TableEntry['maxDeleted'];
 };
 
@@ -146,6 +148,7 @@ type Draft = {
   readonly want: Shaped;
   readonly table?: Table;
   readonly step?: Step;
+  readonly follow?: Follow;
   planned?: PlannedWork;
   failure?: GodwitError;
 };
@@ -192,11 +195,22 @@ async function describe(source: Source, wanted: readonly Shaped[]): Promise<Map<
 function onlyAsked(expanded: readonly Wanted[], { asked, defaultSchema }: PlanInput): readonly Wanted[] {
   const names = asked?.tables;
   if (!names) return expanded;
-  const known = (want: Wanted) => [tableText(want.name), want.entry.name, ...(want.name.schema === defaultSchema ? [want.name.name] : [])];
+  const known = (want: Wanted) => [
+    tableText(want.name),
+    want.entry.name,
+    ...(want.name.schema === defaultSchema ? [want.name.name] : []),
+  ];
   const missing = names.find((name) => !expanded.some((want) => known(want).includes(name)));
   if (missing !== undefined) {
-    const some = expanded.slice(0, 5).map((want) => tableText(want.name)).join(', ');
-    throw new GodwitError('TABLE_MISSING', `The job has no table "${missing}"; it has ${some}${expanded.length > 5 ? ', …' : ''}.`, { table: missing });
+    const some = expanded
+      .slice(0, 5)
+      .map((want) => tableText(want.name))
+      .join(', ');
+    throw new GodwitError(
+      'TABLE_MISSING',
+      `The job has no table "${missing}"; it has ${some}${expanded.length > 5 ? ', …' : ''}.`,
+      { table: missing },
+    );
   }
   return expanded.filter((want) => known(want).some((name) => names.includes(name)));
 }
@@ -229,10 +243,25 @@ async function draft(input: PlanInput, want: Shaped, table: Table | Error | unde
       run,
       snapshotDate,
     });
-    const found = await decideIncrement({ ...input, entry: want.entry, table, work: planned.work, target: opened.target });
+    const found = await decideIncrement({
+      ...input,
+      entry: want.entry,
+      table,
+      work: planned.work,
+      target: opened.target,
+    });
     if (!found) return { want, table, planned: remarked(planned, want) };
-    const work = found.work.increment?.compare === 'worker' ? { ...found.work, ...rowByRow(opened.target, found.work) } : found.work;
-    return { want, table, step: found.step, planned: remarked({ ...planned, work, notes: [...planned.notes, ...found.notes] }, want) };
+    const work =
+      found.work.increment?.compare === 'worker'
+        ? { ...found.work, ...rowByRow(opened.target, found.work) }
+        : found.work;
+    return {
+      want,
+      table,
+      step: found.step,
+      follow: found.follow,
+      planned: remarked({ ...planned, work, notes: [...planned.notes, ...found.notes] }, want),
+    };
   } catch (thrown) {
     const error = asGodwitError(thrown);
     // The source or the target does not answer just now: the whole plan is tried again.
@@ -390,6 +419,7 @@ function finished(
     where: entry.where,
     continue: input.asked?.full || input.asked?.backfill ? 'restart' : entry.continue,
     ...(one.step ? { step: one.step } : {}),
+    ...(one.follow ? { follow: one.follow } : {}),
     ...(entry.maxDeleted ? { maxDeleted: entry.maxDeleted } : {}),
   };
 }

@@ -14,6 +14,7 @@ import { Ledger } from './target/ledger.ts';
 import { prepareWork } from './target/prepare.ts';
 import { publishWorks } from './target/publish.ts';
 import { describeTable, driftNotes, refusalsOf } from './target/refusals.ts';
+import { sizesOf } from './target/size.ts';
 import { rememberedState, rememberState } from './target/state.ts';
 import { deleteChunk, digestOf, keysIn } from './target/sweep.ts';
 import { writeChunk } from './target/write.ts';
@@ -62,6 +63,7 @@ export function openTarget(settings: PostgresSettings): Target {
       yield* checkpointsOf(pool, work);
     },
     refusesMode: () => undefined,
+    sizes: (names) => pool.use((session) => sizesOf(session, names)),
     state: (work) => pool.use((session) => rememberedState(session, work)),
     remember: (work, state) => withLedger((session) => rememberState(session, { ...work, state })),
     keys: (work, range, signal) => keysIn(pool, work, { range, signal }),

@@ -189,6 +189,7 @@ describe.skipIf((await missing('postgres')) || (await missing('temporal')))('the
     const after = await sql(dwh.url, 'SELECT count(*)::int AS n FROM copy.orders');
     expect(after.rows).toEqual([{ n: 501 }]);
     const steps = (await lines('job=shop&table=orders&limit=10')).map(({ step, run: n }) => `${n} ${step}`);
+    expect((await lines('job=shop&table=orders')).every(({ storageBytes }) => (storageBytes ?? 0) > 8192)).toBe(true);
     expect(steps).toEqual(['7 load', '6 backfill', '5 backfill', '4 increment', '3 increment', '2 load']);
   });
 
@@ -250,6 +251,19 @@ describe.skipIf((await missing('postgres')) || (await missing('temporal')))('the
     const after = (await ask<Trend>('GET', '/api/jobs/shop/trend?runs=5')).body;
     // Of 7 days 1, 2, 3, 4 and 7 (failed); of 30 days also 6.
     expect([after.successRate7, after.successRate30]).toEqual([0.8, 5 / 6]);
+  });
+
+  test('runs that the settings do not keep are forgotten by the worker', async () => {
+    await godwit.database.pool.query(
+      `INSERT INTO godwit.settings (name, value) VALUES ('keep_runs_days', '10'), ('keep_runs', '4')`,
+    );
+    let left: number[] = [];
+    for (let i = 0; i < 100 && left.length !== 3; i++) {
+      await sleep(100);
+      left = (await ask<Page<Run>>('GET', '/api/runs?job=shop')).body.items.map(({ number }) => number);
+    }
+    // 6 ended 20 days ago; 1, 2 and 3 are beyond the latest four.
+    expect(left).toEqual([7, 5, 4]);
   });
 });
 

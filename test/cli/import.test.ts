@@ -239,6 +239,30 @@ describe.skipIf(!python || noServers)('what was imported', () => {
     ]);
   });
 
+  it('is seen in the history, by run, by table and by job', async () => {
+    const tables = jsonLines((await godwit(['runs', 'shop', '--tables', '--table', 'events', '-o', 'json'], at)).out);
+    expect(tables).toMatchObject([
+      { run: 2, step: 'increment', rowsInserted: 1, status: 'succeeded' },
+      { run: 1, step: 'load', rowsWritten: 300 },
+    ]);
+    const text = await godwit(['runs', 'shop', '--mode', 'mirroring', '--since', '1d'], at);
+    expect(text.out).toMatch(/shop\/2 +succeeded/);
+    expect((await godwit(['runs', '--since', 'yesterday'], at)).code).toBe(2);
+    const job = await godwit(['job', 'show', 'shop'], at);
+    expect(job.out).toMatch(/succeeded: 100 % in 7 days[\s\S]*median[\s\S]*shop\/1/);
+    const bounds = jsonLines((await godwit(['show', 'shop/2', '--bounds', '-o', 'json'], at)).out);
+    expect(bounds.find(({ sourceName }) => sourceName === 'public.events')).toMatchObject({ by: 'key', upto: '301' });
+    const shown = await godwit(['show', 'shop/2'], at);
+    expect(shown.out).toMatch(/events .* 1 inserted/);
+    expect(shown.out).toMatch(/of increments: .*1 deleted/);
+    expect((await godwit(['quarantine', 'list'], at)).out).toContain('No row is set aside.');
+    const part = await runs(['shop', '--table', 'events', '--from', '1', '--to', '10']);
+    expect([part.code, jsonLines(part.out).at(-1)]).toMatchObject([0, { totals: { rowsRead: 10, rowsWritten: 0 } }]);
+    const wrong = await runs(['shop', '--table', 'prices', '--from', '1']);
+    expect([wrong.code, wrong.out]).toEqual([1, expect.stringContaining('MODE_REFUSED')]);
+    expect((await runs(['shop', '--full', '--from', '1'])).code).toBe(2);
+  });
+
   it('runs unchanged from MongoDB, with the casts it names', async () => {
     const first = await runs(['./crm.yaml']);
     expect([first.err, first.code]).toEqual([expect.anything(), 0]);

@@ -5,7 +5,8 @@ import { tableIdent } from '../sql.ts';
 
 export async function sizesOf(session: Session, names: readonly TableName[]): Promise<(number | undefined)[]> {
   const rows = await session.query<{ bytes: string | null }>(
-    `SELECT (SELECT sum(pg_total_relation_size(p.relid)) FROM pg_partition_tree(to_regclass(t.name)) p)::text AS bytes
+    `SELECT coalesce((SELECT sum(pg_total_relation_size(p.relid)) FROM pg_partition_tree(to_regclass(t.name)) p),
+       pg_total_relation_size(to_regclass(t.name)))::text AS bytes
      FROM unnest($1::text[]) WITH ORDINALITY AS t(name, n) ORDER BY n`,
     [names.map(tableIdent)],
   );
