@@ -385,11 +385,7 @@ tables:
       { ...collections(), tables: [{ table_name: 'c', mode: 'replace' }] },
       /collections\[0\]\.collection_name: "c" is listed before, in tables\[0\]/,
     ],
-    [
-      'a cron of collections',
-      collections({ cron: '* * *' }),
-      /collections\[0\]\.cron: .* has 3 fields/,
-    ],
+    ['a cron of collections', collections({ cron: '* * *' }), /collections\[0\]\.cron: .* has 3 fields/],
     ['a name that is none', mapping({ name: 'a/b' }), /name: expected letters/],
     [
       'a target without a name',

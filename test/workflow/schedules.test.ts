@@ -4,6 +4,7 @@ import { Client, Connection, ScheduleNotFoundError } from '@temporalio/client';
 import { eq } from 'drizzle-orm';
 import { describe, expect, test } from 'vitest';
 import type { Deps } from '../../activities/deps.ts';
+import { startApi } from '../../api/server.ts';
 import { applyJob } from '../../db/jobs.ts';
 import { pauseSchedule } from '../../db/schedules.ts';
 import { schedules } from '../../db/schema.ts';
@@ -16,6 +17,7 @@ import { findTemporalCli, startTemporal } from '../../servers/temporal.ts';
 import { reconcile } from '../../worker/reconciler.ts';
 import { underPrefix } from '../../workflows/messages.ts';
 import { install as installApi, mappingOf } from '../api/installation.ts';
+import { environment, newHome, godwit as run } from '../cli/godwit.ts';
 import { createDatabase, missing, sharedTemporal } from '../servers/shared.ts';
 import { install, query } from './installation.ts';
 
@@ -393,6 +395,55 @@ describe.skipIf(noServers)('schedules', () => {
       15_000,
     );
     await worker.stop();
+  });
+
+  test('are listed, paused, resumed and triggered on the command line', { timeout: 60_000 }, async () => {
+    await using godwit = await installApi();
+    const { database, client, keyring, deps } = godwit;
+    const config = { ...godwit.config, port: 0 };
+    await using api = await startApi({ config, database, client, keyring, queues: deps.queues, log: deps.log });
+    const home = newHome();
+    const env = environment(home.path, { GODWIT_URL: api.url });
+    const cli = async (...args: string[]) => {
+      const { code, out, err } = await run([...args, '--output', 'json'], env);
+      const lines = out.trim() === '' ? [] : out.trim().split('\n');
+      return { code, err, said: lines.map((line) => JSON.parse(line) as Record<string, unknown>) };
+    };
+    await godwit.request(
+      'PUT',
+      '/api/jobs/shop',
+      mappingOf('shop', { cron: '* * * * * 3 0 0', timezone: 'Asia/Kolkata' }),
+    );
+    const { said } = await cli('schedules', 'shop');
+    const [next] = nextTimes(
+      readTiming({ kind: 'cron', expression: '* * * * * 3 0 0', timezone: 'Asia/Kolkata' }),
+      Date.now(),
+      1,
+    );
+    expect(said).toMatchObject([
+      { job: 'shop', key: 'main', timezone: 'Asia/Kolkata', paused: false, inTemporal: false },
+    ]);
+    expect((said[0] as { next: string[] }).next[0]).toBe(next?.toISOString());
+    expect((await cli('schedule', 'pause', 'shop', '--note', 'stocktaking')).said).toMatchObject([
+      { paused: true, note: 'stocktaking', actor: 'cli', next: [] },
+    ]);
+    expect((await run(['schedules'], env)).out).toMatch(/shop +main +1 +\* .* paused by cli: stocktaking/);
+    expect((await cli('schedule', 'resume', 'shop', '--key', 'main')).said).toMatchObject([{ paused: false }]);
+    expect((await cli('schedule', 'pause', 'shop', '--key', 'other')).said).toMatchObject([{ code: 'NOT_FOUND' }]);
+    // Nobody works here: it stays queued, and is no reason to start another.
+    expect((await cli('schedule', 'trigger', 'shop')).said).toMatchObject([
+      { job: 'shop', scheduleKey: 'main', trigger: 'cli' },
+    ]);
+    const second = await cli('schedule', 'trigger', 'shop');
+    expect([second.code, second.said[0]?.code]).toEqual([4, 'ALREADY_RUNNING']);
+    const whole = await godwit.request('POST', '/api/jobs/shop/runs', {});
+    expect([whole.status, whole.body.code]).toEqual([409, 'ALREADY_RUNNING']);
+    const audit = await query<{ action: string }>(
+      database.url,
+      "SELECT action FROM godwit.audit WHERE object = 'schedule/shop/main'",
+    );
+    expect(audit.map(({ action }) => action)).toEqual(['pause schedule', 'resume schedule']);
+    home.remove();
   });
 
   test('do not start in a blackout window: the run is written down as skipped, with the reason', {
