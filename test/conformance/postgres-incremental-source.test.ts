@@ -372,6 +372,41 @@ describe.skipIf(await missing('postgres'))('PostgreSQL, beyond what every source
     }
   });
 
+  test('a range of a partitioned table, and of a view over it, is read once', async () => {
+    await client.query(`CREATE TABLE months (id int, at timestamptz, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);
+      CREATE TABLE m1 PARTITION OF months FOR VALUES FROM ('2024-01-01') TO ('2024-02-01');
+      CREATE TABLE m2 PARTITION OF months DEFAULT; CREATE INDEX ON months (at); CREATE VIEW seen_months AS SELECT * FROM months;
+      INSERT INTO months SELECT i, timestamptz '2024-01-01' + i * interval '10 minutes' FROM generate_series(1, 9000) i; ANALYZE months`);
+    const range = { column: 'at', from: '2024-01-25T00:00:00Z', upto: '2024-02-10T00:00:00Z', nulls: true };
+    const wanted = (16 * 24 * 60) / 10 + 1;
+    for (const name of ['months', 'seen_months']) {
+      const chunks = await chunksOf(name, range, 500);
+      expect(chunks.map(({ kind }) => kind)).toContain(name === 'months' ? 'range' : 'all');
+      const table = await described(name);
+      const rows = (await Promise.all(chunks.map((chunk) => readRows(source, table, chunk, { range })))).flat();
+      expect(rows.length, name).toBe(wanted);
+      expect(new Set(rows.map(([id]) => id)).size, name).toBe(wanted);
+      const taken = await watermark(name, bookmark('at'));
+      expect(taken.upto).toBe('2024-03-03T12:00:00.000000Z');
+    }
+  });
+
+  test('a digest that is stopped ends its statement on the server', async () => {
+    await client.query('CREATE TABLE long (id int PRIMARY KEY); INSERT INTO long SELECT generate_series(1, 3000000)');
+    const table = await described('long');
+    const stop = new AbortController();
+    const digest = source.digest?.(table, ['id'], {}, { snapshot: ownMoment, signal: stop.signal });
+    const running = async () =>
+      (
+        await client.query(`SELECT FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%hashtextextended%'
+        AND datname = current_database() AND pid <> pg_backend_pid()`)
+      ).rowCount;
+    await vi.waitFor(async () => expect(await running()).toBeGreaterThan(0), { timeout: 10_000, interval: 5 });
+    stop.abort(new Error('enough'));
+    await expect(digest).rejects.toThrow('enough');
+    await vi.waitFor(async () => expect(await running()).toBe(0), 5000);
+  });
+
   test('keys stop with an error when the connection does', async () => {
     await client.query('CREATE TABLE cut (id int PRIMARY KEY); INSERT INTO cut SELECT generate_series(1, 400000)');
     const table = await described('cut');
