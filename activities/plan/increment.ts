@@ -3,6 +3,7 @@ import {
   type Follow,
   type Increment,
   type Mode,
+  type PlanColumn,
   type SnapshotRef,
   type Source,
   type Table,
@@ -15,6 +16,7 @@ import type { LogicalKind } from '../../connectors/types.ts';
 import type { RunBounds, RunRequest } from '../../db/schema.ts';
 import { GodwitError } from '../../errors.ts';
 import type { TableEntry } from '../../mapping/document.ts';
+import { sameOrder } from '../sweep.ts';
 import { type Following, rangeOf, stateAfter } from './bounds.ts';
 import { epochOf, instantOfWall, microsOf, textOf, unitBySize, wallMicros } from './instants.ts';
 
@@ -104,7 +106,13 @@ export async function decideIncrement(input: IncrementInput): Promise<Incrementa
 const recheckSeconds = 3600;
 const recheckKeys = 10_000;
 
-function refuse({ entry, work, source, target }: IncrementInput): void {
+/** A key that the target holds in a type of another order cannot be compared with the source's. */
+const keepsOrder = (table: Table, { from, type }: PlanColumn): boolean => {
+  const there = table.columns.find((one) => one.name === from)?.type;
+  return there === undefined || sameOrder(there, type);
+};
+
+function refuse({ entry, work, source, target, table }: IncrementInput): void {
   const { mode } = entry;
   const name = work.target;
   const why = target.refusesMode ? target.refusesMode(mode) : `target ${name} has replace and dumping only`;
@@ -113,6 +121,13 @@ function refuse({ entry, work, source, target }: IncrementInput): void {
   if (work.key.length === 0) {
     throw refused(work, `${mode} needs a primary key that moves with the rows; set \`primary_key\``);
   }
+  const sorted =
+    mode === 'mirroring' && work.columns.find((column) => work.key.includes(column.name) && !keepsOrder(table, column));
+  if (sorted)
+    throw refused(
+      work,
+      `mirroring compares keys in order, and ${sorted.name} is held as another type, ${sorted.native}`,
+    );
   if (mode === 'mirroring' && !(source.keys && source.keyRanges && target.keys && target.deleteKeys)) {
     throw refused(work, `mirroring needs keys that ${source.system} and ${target.system} can compare`);
   }
@@ -171,10 +186,10 @@ const refusedTable = (table: Table, why: string) =>
 const isEpoch = ({ form }: Follow) => form !== 'native' && form !== 'text';
 const sameColumn = (a: Follow, b: Follow) =>
   a.by === b.by && a.column === b.column && isEpoch(a) === isEpoch(b) && (isEpoch(a) || a.form === b.form);
-const kindOf = (table: Table, { column }: Follow): LogicalKind => {
+const kindOf = (table: Table, { by, column }: Follow): LogicalKind => {
   const kind = table.columns.find((one) => one.name === column)?.type.kind ?? 'timestamptz';
-  // Fields of documents have texts as columns and dates as values.
-  return kind === 'text' ? 'timestamptz' : kind;
+  // Fields of documents have texts or numbers as columns, and instants as values.
+  return by === 'bookmark' && !instants.includes(kind) ? 'timestamptz' : kind;
 };
 
 async function watermark(input: IncrementInput, follow: Follow): Promise<Watermark | undefined> {
