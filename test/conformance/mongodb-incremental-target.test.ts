@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { BSON, type Db, type Document, Int32, Long, type MongoClient } from 'mongodb';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { Chunk, KeyRange, Target, Work } from '../../connectors/contract.ts';
+import { settled } from '../../connectors/mongodb/target/redo.ts';
 import { openTarget } from '../../connectors/mongodb/target.ts';
 import type { Row } from '../../connectors/types.ts';
 import { waitUntil } from '../../servers/child.ts';
@@ -435,5 +436,37 @@ describe.skipIf(without)('MongoDB as a target of increments', () => {
     expect((await visible(db, work))?.map(([id]) => id)).toEqual([1, 2, 3]);
     expect(JSON.stringify(await contents(db, work.name.name))).not.toContain('_godwit');
     expect(await leftovers(db)).toEqual([]);
+  });
+});
+
+/** mongo-java-server shows no operations. */
+const shows = !(await missing('mongodb')) && (await sharedMongodb()).kind !== 'mongo-java-server';
+
+describe.skipIf(!shows)('an operation of an overtaken attempt', () => {
+  test('is ended and waited for when the server still runs it, and no other one is', async () => {
+    await using database = await createMongoDatabase();
+    const client = await connect(database.url);
+    const db = client.db(database.name);
+    try {
+      await db.collection<Document>('c').insertMany(Array.from({ length: 100 }, (_, i) => ({ _id: i as never })));
+      const run = (comment: string) =>
+        codeOf(db.command({ find: 'c', filter: { $where: 'sleep(100) || true' }, comment, batchSize: 1000 }));
+      const [mine, other] = [run('mine'), run('other')];
+      const running = async (): Promise<string[]> => {
+        const all = await client
+          .db('admin')
+          .aggregate([{ $currentOp: {} }])
+          .toArray();
+        return all.flatMap(({ command }) => (command?.comment ? [String(command.comment)] : [])).sort();
+      };
+      expect(await waitUntil(async () => (await running()).length === 2, 10_000)).toBe(true);
+      await settled(db, 'mine');
+      expect(await running()).toEqual(['other']);
+      expect(await mine).not.toBe('no error');
+      await settled(db, 'other');
+      await other;
+    } finally {
+      await client.close();
+    }
   });
 });
