@@ -83,7 +83,7 @@ export function comparable(
 }
 
 export const writeOptions: Readonly<Record<FileFormat, string>> = {
-  parquet: 'FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, ROW_GROUP_SIZE 30720, ROW_GROUP_SIZE_BYTES 33554432',
+  parquet: 'FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 2, ROW_GROUP_SIZE 30720, ROW_GROUP_SIZE_BYTES 33554432',
   csv: 'FORMAT csv, HEADER true',
   ndjson: "FORMAT csv, HEADER false, QUOTE '', ESCAPE '', DELIMITER e'\\x01'",
 };
