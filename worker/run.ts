@@ -116,36 +116,25 @@ export async function startWorker(config: Config, wishes: WorkerWishes = {}): Pr
     }),
   ]);
   const running = workers.map((worker) => worker.run());
-  let tidying = Promise.resolve();
-  const round = () => {
-    tidying = tidy(deps, queues).catch((error) =>
+  const janitor = repeat(wishes.tidyMs ?? tidyMs, async () => {
+    await tidy(deps, queues).catch((error) =>
       wishes.log?.warn({ error: String(error) }, 'The janitor will try again.'),
     );
-  };
-  round();
-  const janitor = setInterval(round, wishes.tidyMs ?? tidyMs);
-  janitor.unref();
-  let telling: Promise<void> | undefined;
-  const notifier = setInterval(() => {
-    telling ??= notifyRound(deps, wishes.log)
-      .catch((error) =>
-        wishes.log?.warn({ error: asGodwitError(error).code }, 'Notifications will be looked at again.'),
-      )
-      .finally(() => {
-        telling = undefined;
-      });
-  }, wishes.notifyMs ?? notifyMs);
-  notifier.unref();
+  });
+  const notifier = repeat(wishes.notifyMs ?? notifyMs, async () => {
+    const later = (error: unknown) =>
+      wishes.log?.warn({ error: asGodwitError(error).code }, 'Notifications will be looked at again.');
+    await notifyRound(deps, wishes.log).catch(later);
+  });
   const reconcilerMs = wishes.tidyMs === undefined ? {} : { everyMs: wishes.tidyMs };
   stack.use(startReconciler({ deps, database, queues, log: wishes.log, ...reconcilerMs }));
 
   const parts = stack.move();
   const end = async () => {
     stopping.abort();
-    clearInterval(janitor);
-    clearInterval(notifier);
+    const ended = [janitor.end(), notifier.end()];
     for (const worker of workers) if (worker.getState() === 'RUNNING') worker.shutdown();
-    await Promise.allSettled([...running, telling, tidying]);
+    await Promise.allSettled([...running, ...ended]);
     await parts.disposeAsync();
   };
   // One that breaks takes the others with it: half a worker would look alive.
@@ -157,4 +146,23 @@ export async function startWorker(config: Config, wishes: WorkerWishes = {}): Pr
   });
   ended.catch(() => {});
   return { queues, ended, stop, [Symbol.asyncDispose]: stop };
+}
+
+/** Now, and then every so often, never beside itself: a round may wait long for a server that does not answer. */
+function repeat(ms: number, round: () => Promise<void>): { end(): Promise<void> } {
+  let current: Promise<void> | undefined;
+  const next = () => {
+    current ??= round().finally(() => {
+      current = undefined;
+    });
+  };
+  next();
+  const timer = setInterval(next, ms);
+  timer.unref();
+  return {
+    end: async () => {
+      clearInterval(timer);
+      await current;
+    },
+  };
 }
