@@ -128,27 +128,12 @@ function walker(batches: AsyncIterable<KeyBatch>, compare: Compare) {
   return self;
 }
 
+/** May the keys of a table be compared, though its target holds them as another type? Only if both come in one order. */
+export const sameOrder = (a: LogicalType, b: LogicalType): boolean => orderOf(a) === orderOf(b);
+
 /** The order that `KeyBatch` promises, per type. */
 export function comparer(types: readonly LogicalType[]): Compare {
-  const [only, ...more] = types.map(({ kind }) => {
-    switch (kind) {
-      case 'int8':
-      case 'int16':
-      case 'int32':
-      case 'int64':
-      case 'uint64':
-        return wholeNumbers;
-      case 'decimal':
-      case 'float32':
-      case 'float64':
-        return decimals;
-      case 'text':
-      case 'enum':
-        return texts;
-      default:
-        return plain;
-    }
-  });
+  const [only, ...more] = types.map(orderOf);
   if (more.length === 0) return only ?? plain;
   const each = [only ?? plain, ...more];
   return (a, b) => {
@@ -160,6 +145,26 @@ export function comparer(types: readonly LogicalType[]): Compare {
     }
     return 0;
   };
+}
+
+function orderOf({ kind }: LogicalType): Compare {
+  switch (kind) {
+    case 'int8':
+    case 'int16':
+    case 'int32':
+    case 'int64':
+    case 'uint64':
+      return wholeNumbers;
+    case 'decimal':
+    case 'float32':
+    case 'float64':
+      return decimals;
+    case 'text':
+    case 'enum':
+      return texts;
+    default:
+      return plain;
+  }
 }
 
 const plain: Compare = (a, b) => (a < b ? -1 : a > b ? 1 : 0);
@@ -174,11 +179,15 @@ const wholeNumbers: Compare = (a, b) => {
 /** In plain notation; `1.0` and `1.00` are one key. */
 const decimals: Compare = (a, b) => {
   if (a === b) return 0;
+  const [x, y] = [rank(a), rank(b)];
+  if (x !== 0 || y !== 0) return x - y;
   const scale = Math.max(fraction(a), fraction(b));
   const scaled = (text: string) => BigInt(text.replace('.', '') + '0'.repeat(scale - fraction(text)));
   const [left, right] = [scaled(a), scaled(b)];
   return left < right ? -1 : left > right ? 1 : 0;
 };
+/** Infinities are at the ends, and NaN, as PostgreSQL has it, above all. */
+const rank = (text: string): number => (text === 'NaN' ? 2 : text === 'Infinity' ? 1 : text === '-Infinity' ? -1 : 0);
 const fraction = (text: string): number => {
   const point = text.indexOf('.');
   return point < 0 ? 0 : text.length - point - 1;

@@ -206,7 +206,7 @@ async function readCurrent(path: string): Promise<Items> {
     const [name] = (
       await connection.runAndReadAll('SELECT view_name FROM duckdb_views() WHERE NOT internal')
     ).getRows();
-    const read = await connection.runAndReadAll(`SELECT *, epoch_ms(at) AS ms FROM "${String(name?.[0])}"`);
+    const read = await connection.runAndReadAll(`SELECT *, epoch_ms("at") AS ms FROM "${String(name?.[0])}"`);
     return byId(read.getRowObjectsJson().map((row) => itemOf(row as Record<string, unknown>)));
   } finally {
     connection.closeSync();

@@ -206,7 +206,8 @@ describe('bookmarks of texts', () => {
     })();
     const increment = { range: { column: 'at', from: '2024-01-01T00:00:00Z' }, existing: 'update' as const };
     const kept: unknown[] = [];
-    for await (const one of within(batches, work, increment, leftOut)) kept.push(...(one.kind === "rows" ? one.rows : []));
+    for await (const one of within(batches, work, increment, leftOut))
+      kept.push(...(one.kind === 'rows' ? one.rows : []));
     return { kept: kept.length, leftOut: leftOut.rows };
   };
 
@@ -286,6 +287,13 @@ describe('keys of both sides', () => {
     expect(sorted(texts, 'text')).toEqual(bytes);
     expect(sorted(['1.5', '1.25', '-0.5', '10'], 'decimal')).toEqual(['-0.5', '1.25', '1.5', '10']);
     expect(comparer([{ kind: 'decimal' }])('1.0', '1.00')).toBe(0);
+    expect(sorted(['NaN', '1', 'Infinity', '-Infinity', '-2'], 'decimal')).toEqual([
+      '-Infinity',
+      '-2',
+      '1',
+      'Infinity',
+      'NaN',
+    ]);
     expect(sorted(['2\0a', '10\0a', '2\0B'], 'int64', 'text')).toEqual(['2\0B', '2\0a', '10\0a']);
   });
 });
