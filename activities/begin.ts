@@ -2,11 +2,11 @@ import { and, desc, eq, inArray, sql } from 'drizzle-orm';
 import { jobDocuments, jobs, leases, runs } from '../db/schema.ts';
 import { GodwitError } from '../errors.ts';
 import type { JobDocument } from '../mapping/document.ts';
-import { blackoutOf } from './blackout.ts';
 import type { BeginArgs, Begun } from './contract.ts';
 import { cutOffOf } from './cut-off.ts';
 import type { Deps } from './deps.ts';
 import { storedFailure } from './failures.ts';
+import { heldUp } from './held-up.ts';
 import { note } from './state.ts';
 import { tellEnd } from './tell.ts';
 import { searchAttributes, workflowState } from './workflow-state.ts';
@@ -28,9 +28,9 @@ export async function begin(deps: Deps, args: BeginArgs): Promise<Begun> {
   const mine = (lease: Lease) =>
     lease.workflowId === args.workflowId && lease.firstExecutionRunId === args.firstExecutionRunId;
 
-  const blackout = await blackoutOf(deps, run);
-  if (blackout) {
-    await skip(deps, run, blackout);
+  const why = await heldUp(deps, run);
+  if (why) {
+    await skip(deps, run, why);
     return { runId: run.id, epoch: run.epoch, verdict: 'skipped', label };
   }
   // A takeover keeps the deadline; a retry has the next one.

@@ -1,9 +1,8 @@
 import { createRoute, z } from '@hono/zod-openapi';
 import { getJob } from '../db/jobs.ts';
 import { getSchedule, listSchedules, pauseSchedule, type Schedule } from '../db/schedules.ts';
-import { blackoutAt } from '../schedules/blackouts.ts';
+import { openTimes } from '../schedules/blackouts.ts';
 import { daylightWarnings } from '../schedules/daylight.ts';
-import { times } from '../schedules/times.ts';
 import { readTiming } from '../schedules/timing.ts';
 import { underPrefix } from '../workflows/messages.ts';
 import { actorOf, audited } from './actor.ts';
@@ -61,7 +60,7 @@ function view(row: Schedule, { deps, timezone: fallback, count = 5 }: Viewing): 
     paused: row.paused,
     note: row.note,
     actor: row.actor,
-    next: row.paused ? [] : openTimes(times(timing, Date.now()), { options, timezone, count }),
+    next: row.paused ? [] : openTimes(timing, options.blackouts, Date.now(), count).map((at) => at.toISOString()),
     warnings: daylightWarnings(timing, Date.now()),
     temporalId: underPrefix(deps.queues, row.temporalId),
     inTemporal: appliedAt !== null && appliedAt >= row.updatedAt,
@@ -71,22 +70,6 @@ function view(row: Schedule, { deps, timezone: fallback, count = 5 }: Viewing): 
     createdAt: row.createdAt.toISOString(),
     updatedAt: row.updatedAt.toISOString(),
   };
-}
-
-/** A blackout that covers every time leaves none: it is not looked for longer than this. */
-const mostLooked = 20_000;
-
-function openTimes(
-  all: Iterable<number>,
-  { options, timezone, count }: { options: Schedule['options']; timezone: string; count: number },
-): string[] {
-  const found: string[] = [];
-  let looked = 0;
-  for (const instant of all) {
-    if (found.length >= count || looked++ > mostLooked) break;
-    if (!blackoutAt(options.blackouts, timezone, instant)) found.push(new Date(instant).toISOString());
-  }
-  return found;
 }
 
 const tags = ['schedules'];

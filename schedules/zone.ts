@@ -134,7 +134,7 @@ export function readInstant(text: string, zone: string): number {
 }
 
 /** The first instant at which the zone's clocks show it; in a gap, the gap's end. */
-function instantOf(zone: string, wall: number): number {
+export function instantOf(zone: string, wall: number): number {
   const around = [wall - dayMs, wall + dayMs].map((at) => offsetAt(zone, at));
   const fits = around.map((offset) => wall - offset).filter((at) => wallClock(zone, at) === wall);
   if (fits.length > 0) return Math.min(...fits);

@@ -1,6 +1,6 @@
 import { describe, expect, it, test } from 'vitest';
 import { parseMapping } from '../../mapping/parse.ts';
-import { blackoutAt } from '../../schedules/blackouts.ts';
+import { blackoutAt, openTimes } from '../../schedules/blackouts.ts';
 import { parseCron } from '../../schedules/cron.ts';
 import { isoWeek } from '../../schedules/dates.ts';
 import { daylightWarnings } from '../../schedules/daylight.ts';
@@ -188,6 +188,26 @@ test('blackout windows, also over midnight and on days of their own', () => {
   expect(at('2027-01-02T06:00:00+05:30')).toBe(false);
   expect(at('2027-01-01T05:00:00+05:30')).toBe(false);
   expect(at('2027-01-02T23:00:00+05:30')).toBe(false);
+});
+
+test('the next times are those outside of blackout windows, however many stand inside', () => {
+  const timing = timingOf('* * * * * * * *', 'Asia/Kolkata');
+  const from = Date.parse('2027-01-01T08:00:00+05:30');
+  const day = [{ from: '08:00', to: '18:00' }];
+  expect(openTimes(timing, day, from, 2)).toEqual([
+    new Date('2027-01-01T18:00:00+05:30'),
+    new Date('2027-01-01T18:00:01+05:30'),
+  ]);
+  const always = [
+    { from: '00:00', to: '12:00' },
+    { from: '12:00', to: '00:00' },
+  ];
+  expect(openTimes(timing, always, from, 1)).toEqual([]);
+  const weekday = [{ from: '00:00', to: '23:59:59', days: [0, 1, 2, 3, 4] }];
+  expect(openTimes(timingOf('0 3 * * *'), weekday, from, 2)).toEqual([
+    new Date('2027-01-02T03:00:00Z'),
+    new Date('2027-01-03T03:00:00Z'),
+  ]);
 });
 
 describe('in a mapping', () => {

@@ -3,11 +3,12 @@ import { promisify } from 'node:util';
 import { Client, Connection, ScheduleNotFoundError } from '@temporalio/client';
 import { eq } from 'drizzle-orm';
 import { describe, expect, test } from 'vitest';
+import { begin } from '../../activities/begin.ts';
 import type { Deps } from '../../activities/deps.ts';
 import { startApi } from '../../api/server.ts';
 import { applyJob } from '../../db/jobs.ts';
 import { pauseSchedule } from '../../db/schedules.ts';
-import { schedules } from '../../db/schema.ts';
+import { runs, schedules } from '../../db/schema.ts';
 import { parseMapping } from '../../mapping/parse.ts';
 import { specOf } from '../../schedules/spec.ts';
 import { nextTimes } from '../../schedules/times.ts';
@@ -175,6 +176,17 @@ describe.skipIf(noServers)('schedules', () => {
     const dated = await handle(other?.key ?? '').describe();
     expect(dated.spec.calendars?.length).toBeGreaterThan(36);
     expect(other?.until?.getTime()).toBeGreaterThan(Date.now() + 2.9 * 365 * 86_400_000);
+
+    // One that Temporal started before it knew that the schedule is gone is written down, and moves nothing.
+    const begun = await begin(deps, {
+      jobId: job.id,
+      scheduleKey: 'cron-00000000',
+      workflowId: 'run/nightly/cron-00000000-2027',
+      firstExecutionRunId: crypto.randomUUID(),
+    });
+    expect(begun.verdict).toBe('skipped');
+    const [late] = await godwit.db.select().from(runs).where(eq(runs.id, begun.runId));
+    expect(late).toMatchObject({ status: 'skipped', failure: { code: 'NOT_FOUND' } });
 
     // Nothing to say: Temporal is not told again.
     await round();
