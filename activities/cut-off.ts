@@ -5,6 +5,7 @@ import { type RunRequest, runs, runTables } from '../db/schema.ts';
 import { settingsOf } from '../db/settings.ts';
 import { GodwitError } from '../errors.ts';
 import type { JobDocument } from '../mapping/document.ts';
+import { wallClock } from '../schedules/zone.ts';
 import type { RunRef } from './contract.ts';
 import type { Deps } from './deps.ts';
 import { storedFailure } from './failures.ts';
@@ -38,7 +39,7 @@ const day = 86_400_000;
  */
 export function nextTimeOfDay(time: string, zone: string, after: Date): Date {
   const [hours = 0, minutes = 0, seconds = 0] = time.split(':').map(Number);
-  const wall = wallClock(zone);
+  const wall = (at: number) => wallClock(zone, at);
   const now = after.getTime();
   const midnight = Math.floor(wall(now) / day) * day;
   const found: number[] = [];
@@ -61,24 +62,6 @@ function instantsOf(shown: number, wall: (at: number) => number): number[] {
     else low = middle;
   }
   return [high];
-}
-
-/** What the clock of a zone shows at an instant, as milliseconds like those of UTC. To the second. */
-function wallClock(zone: string): (at: number) => number {
-  const fields = {
-    year: 'numeric',
-    month: 'numeric',
-    day: 'numeric',
-    hour: 'numeric',
-    minute: 'numeric',
-    second: 'numeric',
-  } as const;
-  const format = new Intl.DateTimeFormat('en-u-ca-iso8601', { timeZone: zone, hourCycle: 'h23', ...fields });
-  return (at) => {
-    const parts = Object.fromEntries(format.formatToParts(at).map(({ type, value }) => [type, Number(value)]));
-    const { year = 0, month = 1, day: date = 1, hour = 0, minute = 0, second = 0 } = parts;
-    return Date.UTC(year, month - 1, date, hour, minute, second);
-  };
 }
 
 /** An aborted piece of work has this long to end by itself; what is left of it is fenced like an attempt that timed out. */

@@ -4,6 +4,7 @@
  */
 import { z } from 'zod';
 import { GodwitError } from '../errors.ts';
+import { isZone } from '../schedules/zone.ts';
 import type { NotifyRules } from './document.ts';
 import { didYouMean, pathText } from './problems.ts';
 
@@ -48,14 +49,6 @@ export const timeOfDay = z
 export const cutOffTime = timeOfDay.nullable();
 
 export const timezone = z.string().refine(isZone, 'expected an IANA time zone such as Asia/Kolkata');
-function isZone(zone: string): boolean {
-  try {
-    return new Intl.DateTimeFormat('en', { timeZone: zone }) !== undefined;
-  } catch {
-    return false;
-  }
-}
-
 const text = z.string().min(1);
 /** A secret may be a reference: `env:NAME`, `file:NAME`. */
 const isReference = (value: string) => /^(env|file):/.test(value);

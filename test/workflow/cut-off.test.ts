@@ -240,6 +240,51 @@ describe.skipIf(noServers)('a run with real servers is cut off', () => {
     expect(moved.filter(({ attempts }) => attempts === 0).length).toBeGreaterThanOrEqual(big?.chunksDone ?? 1);
   });
 
+  test('an increment: what was committed stays, the next run goes on and remembers only then', async () => {
+    await using own = await createDatabase();
+    await query(
+      own.url,
+      `CREATE TABLE item (id int PRIMARY KEY, n int, t text, updated_at timestamptz NOT NULL);
+       INSERT INTO item SELECT i, 0, repeat('x', 90), timestamptz '2024-01-01' FROM generate_series(1, ${rows}) i; ANALYZE;`,
+    );
+    await using target = await createDatabase();
+    await using godwit = await install(settings);
+    await using _worker = await godwit.work();
+    const mapping = (more: object, table: object = {}) => ({
+      name: 'following',
+      source: { source_type: 'pgsql', url: own.url },
+      destination: { warehouse: { destination_type: 'pgsql', url: target.url, schema: 'copy' } },
+      tables: [{ table_name: 'public.item', mode: 'syncing', bookmark: 'updated_at', primary_key: 'id', ...table }],
+      ...more,
+    });
+    expect(await (await godwit.begin(mapping({}))).result()).toMatchObject({ status: 'succeeded' });
+    await query(
+      own.url,
+      `UPDATE item SET n = 1, updated_at = timestamptz '2025-01-01' + id * interval '1 second'; ANALYZE;`,
+    );
+    const changed = async () => {
+      const [found] = await query<{ n: number }>(target.url, 'SELECT count(*)::int AS n FROM copy.item WHERE n = 1');
+      return found?.n ?? 0;
+    };
+    const cut = { cut_off_time: ahead(12, 'Asia/Kolkata') };
+    expect(await (await godwit.begin(mapping(cut, { time_delay: 1 }))).result()).toMatchObject({ status: 'partial' });
+    const stopped = await read(godwit);
+    expect(stopped.big).toMatchObject({ status: 'cut off', step: 'increment' });
+    const committed = await changed();
+    expect(committed).toBe(stopped.big?.rowsWritten);
+    expect(committed).toBeGreaterThan(0);
+    expect(committed).toBeLessThan(rows);
+
+    const next = await godwit.begin(mapping({ cut_off_time: null }));
+    expect(await next.result()).toMatchObject({ status: 'succeeded' });
+    expect(await changed()).toBe(rows);
+    const kinds = (await godwit.db.select().from(events).where(eq(events.runId, next.run.id))).map(({ kind }) => kind);
+    expect(kinds).toContain('table.continued');
+    const quiet = await godwit.begin(mapping({ cut_off_time: null }));
+    expect(await quiet.result()).toMatchObject({ status: 'succeeded' });
+    expect((await read(godwit)).big).toMatchObject({ step: 'increment', rowsWritten: 0 });
+  });
+
   test('a retry of it goes on too, until the next cut-off', async () => {
     await using target = await createDatabase();
     await using godwit = await install(settings);
