@@ -118,7 +118,7 @@ export async function planRun(given: PlanInput): Promise<PlannedTable[]> {
     }
   }
 
-  const drafts = await Promise.all(wanted.map((want) => draft(input, want, tables.get(descriptionOf(want)))));
+  const drafts = await someAtOnce(wanted, (want) => draft(input, want, tables.get(descriptionOf(want))));
   refuseCollisions(drafts);
   for (const one of drafts) if (one.planned && same.has(one.want.target)) refuseSamePlace(one);
   await Promise.all([...targets].map(([name, opened]) => refuseByTarget(input, drafts, name, opened)));
@@ -135,6 +135,17 @@ export async function planRun(given: PlanInput): Promise<PlannedTable[]> {
     (work) => systemOf(targets.get(work.target)) === source.system,
   );
   return sorted.map((one, i) => finished(one, i + 1, numbers[i] as number, input));
+}
+
+/** In their order; each asks the source and the target, whose connections are few. */
+async function someAtOnce<T, R>(all: readonly T[], work: (one: T) => Promise<R>): Promise<R[]> {
+  const results = new Array<R>(all.length);
+  const queue = all.entries();
+  const lane = async () => {
+    for (const [i, one] of queue) results[i] = await work(one);
+  };
+  await Promise.all(Array.from({ length: 4 }, lane));
+  return results;
 }
 
 /** What a target said no with; one that only does not answer just now is asked again with the whole plan. */
@@ -356,7 +367,7 @@ async function lookCloser(input: PlanInput, drafts: Draft[]) {
   });
   if (again.length === 0) return;
   const tables = await describe(input.source, again);
-  const anew = await Promise.all(again.map((want) => draft(input, want, tables.get(descriptionOf(want)))));
+  const anew = await someAtOnce(again, (want) => draft(input, want, tables.get(descriptionOf(want))));
   await Promise.all([...input.targets].map(([name, opened]) => refuseByTarget(input, anew, name, opened)));
   for (const [i, one] of drafts.entries()) {
     if (doubtful(one)) drafts[i] = anew.shift() as Draft;
