@@ -362,6 +362,26 @@ function increments(version: Version) {
     }
   });
 
+  test('the plan refuses a login that may make no temporary table', async () => {
+    await using closed = await createDatabase(undefined, { version });
+    const there = await connect(closed);
+    const role = `r_${closed.name}`;
+    try {
+      await there.query(`CREATE ROLE ${role} LOGIN PASSWORD 'secret'; REVOKE TEMPORARY ON DATABASE ${closed.name} FROM PUBLIC;
+        GRANT CREATE ON DATABASE ${closed.name} TO ${role}`);
+      const url = new URL(closed.url);
+      url.username = role;
+      url.password = 'secret';
+      await using limited = openTarget({ url: url.href });
+      const codes = async (work: Work) => (await limited.refusals(work)).map(({ code }) => code);
+      expect(await codes(plainWork({ mode: 'syncing' }))).toEqual(['PRIVILEGE_MISSING']);
+      expect(await codes(plainWork())).toEqual([]);
+    } finally {
+      await there.query(`DROP OWNED BY ${role}; DROP ROLE ${role}`);
+      await there.end();
+    }
+  });
+
   test('nothing is left of all of this', async () => {
     expect((await leftovers(client)).filter((one) => !/^(schema|type) /.test(one))).toEqual([]);
   });

@@ -49,8 +49,10 @@ async function privileges(session: Session, work: Work): Promise<GodwitError[]> 
     schema: boolean | null;
     ledger: boolean | null;
     owns: boolean | null;
+    temporary: boolean;
   }>(
     `SELECT current_database() AS database, current_user AS login, has_database_privilege(current_database(), 'CREATE') AS create,
+       has_database_privilege(current_database(), 'TEMPORARY') AS temporary,
        (SELECT has_schema_privilege(oid, 'CREATE') AND has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = $1) AS schema,
        (SELECT has_schema_privilege(oid, 'CREATE') AND has_schema_privilege(oid, 'USAGE') AND NOT EXISTS (SELECT FROM pg_class c
           WHERE c.relnamespace = s.oid AND c.relkind = 'r' AND c.relname IN ('owner', 'work', 'chunk') AND NOT has_table_privilege(c.oid, 'UPDATE'))
@@ -64,6 +66,10 @@ async function privileges(session: Session, work: Work): Promise<GodwitError[]> 
   if (!row) return [];
   const { database, login } = row;
   const errors: GodwitError[] = [];
+  if (!row.temporary && isLoose(work)) {
+    const grant = `GRANT TEMPORARY ON DATABASE ${ident(database)} TO ${ident(login)}`;
+    errors.push(lacking(`Rows are compared in temporary tables, which the login may not make: ${grant}.`));
+  }
   if (row.schema === null && !row.create) {
     errors.push(
       lacking(
