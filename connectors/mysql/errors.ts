@@ -65,6 +65,7 @@ const byNumber: Readonly<Record<number, ErrorCode>> = {
   1050: 'ALREADY_EXISTS', // table
   1060: 'ALREADY_EXISTS', // column
   1061: 'ALREADY_EXISTS', // key name
+  3822: 'ALREADY_EXISTS', // check name
   1412: 'SOURCE_CHANGED', // table definition has changed: an old read view over a rewritten table
   // Waiting and giving way.
   1205: 'SERVER_BUSY', // lock wait timeout

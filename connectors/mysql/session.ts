@@ -208,7 +208,8 @@ function pins(flavor: Flavor, version: Session['version'], options: SessionOptio
   const variables: Record<string, string> = {
     // Not PAD_CHAR_TO_FULL_LENGTH, ANSI_QUOTES, PIPES_AS_CONCAT, NO_BACKSLASH_ESCAPES, EMPTY_STRING_IS_NULL, NO_ZERO_DATE.
     // A bound of a range may be one of its invalid dates.
-    sql_mode: "'ALLOW_INVALID_DATES,STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION'",
+    sql_mode:
+      "'ALLOW_INVALID_DATES,STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION'",
     time_zone: "'+00:00'",
     lc_messages: "'en_US'",
     autocommit: '1',

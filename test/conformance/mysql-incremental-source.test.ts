@@ -1,14 +1,17 @@
 import { createHash } from 'node:crypto';
-import type mysql from 'mysql2/promise';
+import mysql from 'mysql2/promise';
+import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Chunk, Follow, Range, Source, Table, Watermark } from '../../connectors/contract.ts';
 import { openSource } from '../../connectors/mysql/source.ts';
 import { ended } from '../../connectors/mysql/watermark.ts';
+import { openTarget as openPostgres } from '../../connectors/postgres/target.ts';
 import type { MysqlKind } from '../../servers/mysql.ts';
-import { createMysqlDatabase, missing, type TestDatabase } from '../servers/shared.ts';
+import { createDatabase, createMysqlDatabase, missing, type TestDatabase } from '../servers/shared.ts';
 import { type Hands, type IncrementalSubject, type KeyTable, testIncrementalSource } from './incremental-source.ts';
-import { connect, quoted, rowsOf } from './mysql-works.ts';
+import { connect, plainWorks, quoted, rowsOf, workOf } from './mysql-works.ts';
 import { codeOf, never, ownMoment, readRows, under } from './source.ts';
+import { writeOptions } from './target.ts';
 
 const iso = (instant: string) => `DATE_FORMAT(${instant}, '%Y-%m-%dT%H:%i:%s.%f')`;
 
@@ -462,8 +465,79 @@ function beyond(kind: MysqlKind) {
   });
 }
 
+/** What an ENUM calls its values comes from the spelling of its type, where the server escapes it. */
+function labels(kind: MysqlKind) {
+  test('labels with backslashes and quotes reach PostgreSQL as they are, however the table was made', async () => {
+    await using origin = await createMysqlDatabase(kind);
+    await using database = await createDatabase();
+    const client = await connect(origin.url);
+    const reader = new pg.Client({ connectionString: database.url });
+    await reader.connect();
+    await using source = openSource({ url: origin.url });
+    await using target = openPostgres({ url: database.url });
+    try {
+      const wanted = [
+        'back\\slash',
+        '\\',
+        'two\\\\',
+        "it's",
+        '"',
+        'new\nline',
+        'tab\t',
+        'carriage\r',
+        'a\\b',
+        "\\'",
+        "'",
+        'ends\\',
+        '%_',
+        'ü',
+      ];
+      const escaped = (text: string) => mysql.escape(text);
+      const plain = (text: string) => `'${text.replaceAll("'", "''")}'`;
+      for (const [name, spelled] of Object.entries({ escaped, plain })) {
+        await client.query(`SET sql_mode = '${name === 'plain' ? 'NO_BACKSLASH_ESCAPES' : ''}'`);
+        const list = wanted.map(spelled).join();
+        await client.query(
+          `CREATE TABLE \`${name}\` (id int PRIMARY KEY, e enum(${list}), s set(${list})) CHARACTER SET utf8mb4`,
+        );
+        await client.query(
+          `INSERT INTO \`${name}\` VALUES ${wanted.map((one, i) => `(${i}, ${spelled(one)}, ${spelled(one)})`).join()}`,
+        );
+        const table = await source.describe({ schema: origin.name, name });
+        expect(table.columns[1]?.type).toEqual({ kind: 'enum', values: wanted });
+        for (const format of ['pg-text', 'rows'] as const) {
+          const one = workOf(
+            plainWorks().work({ name: { schema: 'public', name: `${name} ${format}` } }),
+            table,
+            target,
+            format,
+          );
+          await target.prepare(one);
+          const chunk: Chunk = { id: 1, kind: 'all', bounds: {}, rows: 9 };
+          const batches = source.read(table, chunk, {
+            columns: one.columns.map(({ from = '', shape }) => ({ name: from, shape })),
+            snapshot: ownMoment,
+            format,
+            batch: { rows: 500, bytes: 1e6 },
+            signal: never,
+          });
+          await target.write(one, await target.claim(one, chunk), batches, writeOptions());
+          await target.finish(one);
+          await target.publish([one], []);
+          const { rows } = await reader.query(`SELECT e::text AS e, s::text AS s FROM "${name} ${format}" ORDER BY id`);
+          expect(rows, `${name} ${format}`).toEqual(wanted.map((text) => ({ e: text, s: text })));
+        }
+      }
+    } finally {
+      await client.end();
+      await reader.end();
+    }
+  });
+}
+
 for (const kind of ['mysql', 'mariadb'] as const) {
   const gone = await missing(kind);
   if (!gone) testIncrementalSource(`${kind} as a source of the incremental modes`, () => mysqlSubject(kind));
   describe.skipIf(gone)(`${kind}, beyond what every source of the incremental modes does`, () => beyond(kind));
+  describe.skipIf(gone || (await missing('postgres')))(`the labels of an ENUM of ${kind}`, () => labels(kind));
 }

@@ -523,6 +523,7 @@ function publication(kind: MysqlKind) {
       '_godwit_made',
       '_godwit_owner',
       '_godwit_snapshot',
+      '_godwit_state',
       '_godwit_version',
       '_godwit_work',
       't',

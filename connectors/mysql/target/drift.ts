@@ -3,7 +3,7 @@ import { swapsIn, type TableName, type Work } from '../../contract.ts';
 import { defaultOf } from '../definitions.ts';
 import type { Session } from '../session.ts';
 import { ident, literal, tableIdent } from '../sql.ts';
-import { type Dialect, dialectOf } from './dialect.ts';
+import { type Dialect, dialectOf, strangeType } from './dialect.ts';
 import { columnSql, type LaidColumn, layout } from './layout.ts';
 
 export type ColumnThere = {
@@ -84,7 +84,8 @@ export function driftOf(work: Work, there: readonly ColumnThere[], dialect: Dial
   const differences: string[] = [];
   const wanted = layout(work);
   for (const column of wanted) {
-    const { name, native, plan } = column;
+    const { name, plan } = column;
+    const native = (column.special && strangeType(column.special.spelled, dialect)) ?? column.native;
     const found = there.find((one) => one.name.toLowerCase() === name.toLowerCase());
     if (!found) {
       const essential = plan?.constant !== undefined || work.key.includes(name);

@@ -32,7 +32,12 @@ export async function finishWork(session: Session, books: Books, work: Work): Pr
   if (swapsIn(work)) await release(session, books, work);
 }
 
-type Step = { readonly what: string; readonly sql: string };
+type Step = {
+  readonly what: string;
+  readonly sql: string;
+  /** By another name, where its own is taken. */
+  readonly renamed?: string;
+};
 
 /** One ALTER for all of them, which reads the table once; when it fails, each by itself. */
 async function complete(session: Session, books: Books, work: Work): Promise<string[]> {
@@ -50,11 +55,16 @@ async function complete(session: Session, books: Books, work: Work): Promise<str
     else if (failed) alone.unshift(...steps);
   }
   for (const step of alone) {
-    const failed = await tried(() => alter(step));
+    const { renamed } = step;
+    let failed = await tried(() => alter(step));
+    if (renamed && numberOf(failed) === nameTaken) failed = await tried(() => alter({ ...step, sql: renamed }));
     if (failed) notes.push(...left(work, step, failed));
   }
   return notes;
 }
+
+/** In MySQL the name of a check is its database's, and all stagings lie in one; MariaDB calls each table's first one alike. */
+const nameTaken = 3822;
 
 async function tried(work: () => Promise<unknown>): Promise<GodwitError | undefined> {
   try {
@@ -102,16 +112,15 @@ function stepsOf(
     });
   }
   for (const check of extras.checks) {
-    if (checked.has(check.name.toLowerCase()) || !hasChecks(dialect)) continue;
+    const other = `${check.name.slice(0, 54)}_${idOf(work).slice(0, 8)}`;
+    if (checked.has(check.name.toLowerCase()) || checked.has(other.toLowerCase()) || !hasChecks(dialect)) continue;
     if (!speaksOfMoved(work, check.expression)) {
       notes.push(`${table}: check ${check.name} is left out, a column of it does not move under its name`);
       continue;
     }
     const enforced = check.enforced || dialect.flavor === 'mariadb' ? '' : ' NOT ENFORCED';
-    alone.push({
-      what: `check ${check.name}`,
-      sql: `ADD CONSTRAINT ${ident(check.name)} CHECK (${check.expression})${enforced}`,
-    });
+    const add = (name: string) => `ADD CONSTRAINT ${ident(name)} CHECK (${check.expression})${enforced}`;
+    alone.push({ what: `check ${check.name}`, sql: add(check.name), renamed: add(other) });
   }
   if (extras.engine && extras.engine !== 'InnoDB') notes.push(`${table}: ${extras.engine} at the source, InnoDB here`);
   if (extras.versioned) notes.push(`${table}: the history of its rows stays at the source`);

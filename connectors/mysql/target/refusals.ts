@@ -157,8 +157,9 @@ async function privileges(session: Session, work: Work, books: Books | undefined
     const message = `Godwit's checkpoints have no place on the target: GRANT ALL ON \`_godwit\`.* to the login.`;
     errors.push(new GodwitError('PRIVILEGE_MISSING', message, where));
   }
-  const beside = books?.database ?? '_godwit';
   if (work.mode !== 'replace' && work.mode !== 'dumping') {
+    const own = (await lackingIn(session, '_godwit')).length === 0;
+    const beside = books?.database ?? (own ? '_godwit' : work.name.schema);
     const temporary = 'CREATE TEMPORARY TABLES';
     if ((await lackingIn(session, beside, [temporary])).length > 0) {
       const message = `Increments need temporary tables on the target: GRANT ${temporary} ON \`${beside}\`.* to the login.`;

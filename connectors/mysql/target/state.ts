@@ -106,13 +106,13 @@ export async function settle(session: Session, books: Books, work: Work, id: str
   const table = book(books, 'state');
   const identity = JSON.stringify(await identityOf(session, work.name));
   await session.query(
+    `DELETE FROM ${table} WHERE schema_name = ? AND table_name = ? AND NOT (id = ? AND pending_work <=> ?)`,
+    [work.name.schema, work.name.name, stateIdOf(work), id],
+  );
+  await session.query(
     `UPDATE ${table} SET state = pending, identity = ?, pending = NULL, pending_work = NULL, changed_at = UTC_TIMESTAMP(6)
      WHERE id = ? AND pending_work = ?`,
     [identity, stateIdOf(work), id],
-  );
-  await session.query(
-    `DELETE FROM ${table} WHERE schema_name = ? AND table_name = ? AND NOT (id = ? AND identity = ? AND pending IS NULL)`,
-    [work.name.schema, work.name.name, stateIdOf(work), identity],
   );
 }
 
