@@ -204,9 +204,9 @@ async function readCurrent(path: string): Promise<Items> {
     await connection.run("SET TimeZone = 'UTC'");
     await connection.run(await readFile(join(path, view), 'utf8'));
     const [name] = (
-      await connection.runAndReadAll('SELECT view_name FROM duckdb_views() WHERE NOT internal')
+      await connection.runAndReadAll('SELECT schema_name, view_name FROM duckdb_views() WHERE NOT internal')
     ).getRows();
-    const read = await connection.runAndReadAll(`SELECT *, epoch_ms("at") AS ms FROM "${String(name?.[0])}"`);
+    const read = await connection.runAndReadAll(`SELECT *, epoch_ms("at") AS ms FROM "${name?.join('"."')}"`);
     return byId(read.getRowObjectsJson().map((row) => itemOf(row as Record<string, unknown>)));
   } finally {
     connection.closeSync();
