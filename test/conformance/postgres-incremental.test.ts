@@ -413,7 +413,7 @@ function everyTypeAgain(version: Version) {
     return counts;
   };
 
-  test.each(['every type', 'many', 'composite_key', 'Mixed "Case"', 'select'])('%s', async (name) => {
+  test.each(['every type', 'many', 'composite_key', 'Mixed "Case"', 'select', 'empty'])('%s', async (name) => {
     const table = on.tableNamed(name);
     const work = copyWork(table, on.target, 'pg-text', { mode: 'syncing', state: stateOf(1) });
     await on.target.drift?.(work);

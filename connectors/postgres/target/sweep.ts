@@ -81,6 +81,8 @@ const gone = 'pg_temp.godwit_keys';
 async function deleteRows(session: Session, { work }: Writing, keys: AsyncIterable<KeyBatch>): Promise<Counts> {
   const text = copyText(keyPlan(work));
   let rows = 0;
+  // Both sides may read for long before a key is known to be gone; nothing of the table is locked meanwhile.
+  await session.query(`SET LOCAL idle_in_transaction_session_timeout = '1h'`);
   for await (const batch of keys) {
     if (batch.length === 0) continue;
     if (rows === 0) await makeKeys(session, work);

@@ -110,8 +110,13 @@ async function moveIn(session: Session, writing: Writing, batches: AsyncIterable
       ended = true;
       return empty(writing);
     }
+    const rows = writing.work.increment ? await opening(iterator, first.value) : iterator;
+    if (rows === undefined) {
+      ended = true;
+      return nothing;
+    }
     const landing = await landingOf(session, writing, first.value);
-    const rest = { iterator, first: first.value, into: landing.table };
+    const rest = { iterator: rows, first: first.value, into: landing.table };
     const counts =
       first.value.kind === 'rows' ? await moveRows(session, writing, rest) : await moveBytes(session, writing, rest);
     ended = true;
@@ -122,7 +127,37 @@ async function moveIn(session: Session, writing: Writing, batches: AsyncIterable
   }
 }
 
-type Rest = { readonly iterator: AsyncIterator<Batch>; readonly first: Batch; readonly into: TableName };
+const nothing: Counts = {
+  ...{ read: 0, written: 0, filtered: 0, quarantined: 0, bytes: 0 },
+  ...{ unchanged: 0, inserted: 0, updated: 0 },
+};
+
+/** What comes behind the first batch; undefined when the stream has no row: a run with nothing new makes no table for it. */
+async function opening(
+  iterator: AsyncIterator<Batch>,
+  first: Batch,
+): Promise<Pick<AsyncIterator<Batch>, 'next'> | undefined> {
+  if (first.kind !== 'bytes') return iterator;
+  const bytes = first.bytes.reduce((sum, part) => sum + part.length, 0);
+  // Header and trailer of COPY BINARY may come before the number of rows.
+  const second = first.rows === undefined && bytes < 64 ? await iterator.next() : undefined;
+  const last = second?.done === false ? second.value : first;
+  if (last.kind === 'bytes' && last.rows === 0) {
+    while (!(await iterator.next()).done);
+    return undefined;
+  }
+  if (!second) return iterator;
+  let held: IteratorResult<Batch> | undefined = second;
+  return {
+    next() {
+      const result = held;
+      held = undefined;
+      return result ? Promise.resolve(result) : iterator.next();
+    },
+  };
+}
+
+type Rest = { readonly iterator: Pick<AsyncIterator<Batch>, 'next'>; readonly first: Batch; readonly into: TableName };
 
 /** Where COPY puts the rows: right into the table, or first beside it where they must be compared or have no partition yet. */
 async function landingOf(
@@ -161,8 +196,7 @@ async function settle(session: Session, { work, pool }: Writing, counts: Counts,
 /** The rows lane says nothing when there is nothing; a stream of bytes always has an end that says how many rows. */
 function empty({ work, claim }: Writing): Counts {
   if (work.writeFormat !== 'rows') throw cut(work, claim);
-  const counts = { read: 0, written: 0, filtered: 0, quarantined: 0, bytes: 0 };
-  return work.increment ? { ...counts, unchanged: 0, inserted: 0, updated: 0 } : counts;
+  return work.increment ? nothing : { read: 0, written: 0, filtered: 0, quarantined: 0, bytes: 0 };
 }
 
 const copySql = (work: Work, into: TableName, format: 'binary' | 'text'): string => {
