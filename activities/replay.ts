@@ -109,7 +109,8 @@ async function write(deps: Deps, { run, row, items, later, replayId, signal }: W
     const claim = await target.claim(work, chunk);
     const rows = items.map(({ content }) => rowOf(work, content));
     const counts =
-      claim.done ?? (await target.write(work, claim, batches(deps, work, rows, signal), { signal, quarantine: take }));
+      claim.done ??
+      (await target.write(work, claim, batches(deps, { work, target }, rows, signal), { signal, quarantine: take }));
     await target.finish(work);
     await target.publish([work], []);
     return { refused, present: counts.unchanged ?? 0 };
@@ -161,11 +162,16 @@ function rowOf({ columns }: Work, content: OpenedRow['content']): Row {
   });
 }
 
-function batches(deps: Deps, work: Work, rows: readonly Row[], signal: AbortSignal) {
+function batches(
+  deps: Deps,
+  { work, target }: Pick<OpenTable, 'work' | 'target'>,
+  rows: readonly Row[],
+  signal: AbortSignal,
+) {
   const read = async function* () {
     yield { kind: 'rows' as const, rows };
   };
-  return transform({ work } as OpenTable, read, {
+  return transform({ work, target }, read, {
     way: work,
     signal,
     spool: deps.config.spool,

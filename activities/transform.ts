@@ -16,7 +16,7 @@ export type Transforming = {
 
 /** Stage 2 of a move: from what the source gives to what the target takes. */
 export async function* transform(
-  { work, target }: OpenTable,
+  { work, target }: Pick<OpenTable, 'work' | 'target'>,
   read: () => AsyncIterable<Batch>,
   { way, signal, spool, duckdb, progress }: Transforming,
 ): AsyncGenerator<Batch> {

@@ -1,7 +1,18 @@
+import { globSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { DuckDBInstance } from '@duckdb/node-api';
+import { MongoClient } from 'mongodb';
+import mysql from 'mysql2/promise';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { createDatabase, missing, type TestDatabase } from '../servers/shared.ts';
+import {
+  createDatabase,
+  createMongoDatabase,
+  createMysqlDatabase,
+  missing,
+  type TestDatabase,
+} from '../servers/shared.ts';
 import { type Installation, install } from './installation.ts';
 
 type Problem = { code: string; detail: string };
@@ -16,6 +27,8 @@ type Row = {
   values: Record<string, unknown>;
 };
 type Replayed = { tables: { sourceName: string; replayed: number; present: number; open: number }[] };
+
+const [noMariadb, noMongo] = [await missing('mariadb'), await missing('mongodb')];
 
 describe.skipIf((await missing('postgres')) || (await missing('temporal')))('rows set aside', () => {
   const stack = new AsyncDisposableStack();
@@ -130,7 +143,22 @@ describe.skipIf((await missing('postgres')) || (await missing('temporal')))('row
       { id: 1002 },
       { id: 2000 },
     ]);
+    // The same replay once more, as after a worker that died before its answer: nothing is written twice, nor settled wrongly.
     await sql(dwh.url, 'ALTER TABLE mended.orders DROP CONSTRAINT lower');
+    const { rows: probes } = await godwit.database.pool.query<{ id: string }>(
+      `SELECT id FROM godwit.probes WHERE request ->> 'kind' = 'replay' ORDER BY created_at DESC LIMIT 1`,
+    );
+    const probeId = probes[0]?.id as string;
+    await godwit.client.workflow.execute('probe', {
+      args: [{ probeId }],
+      workflowId: `probe/${probeId}/again`,
+      taskQueue: godwit.deps.queues.control,
+    });
+    const { rows: answers } = await godwit.database.pool.query('SELECT answer FROM godwit.probes WHERE id = $1', [
+      probeId,
+    ]);
+    expect(answers).toMatchObject([{ answer: { kind: 'replay', replayed: 0, open: 1 } }]);
+    expect(await rowsOf(second.id, '?state=open')).toHaveLength(1);
     const rest = await ask<Replayed>('POST', `/api/runs/${second.id}/quarantine/replay`, {});
     expect(rest.body.tables).toMatchObject([{ replayed: 1, open: 0 }]);
     expect(await target('SELECT cents FROM mended.orders WHERE id = 1')).toEqual([{ cents: 7777 }]);
@@ -161,6 +189,138 @@ describe.skipIf((await missing('postgres')) || (await missing('temporal')))('row
     const replayed = await ask<Replayed>('POST', `/api/runs/${second.id}/quarantine/replay`, {});
     expect(replayed.body.tables).toMatchObject([{ replayed: 2, open: 0 }]);
     expect(await target('SELECT cents FROM older.orders WHERE id = 1')).toEqual([{ cents: 42 }]);
+  });
+
+  test('go into files when the mapping was mended: a value that Parquet cannot hold becomes NULL', async () => {
+    await sql(
+      shop.url,
+      `CREATE TABLE stamps (id int PRIMARY KEY, at timestamptz, updated_at timestamptz NOT NULL);
+       INSERT INTO stamps VALUES (1, now(), now()), (2, 'infinity', now()), (3, '20000-01-01', now())`,
+    );
+    const mapping = (misfit: string) => ({
+      name: 'lake',
+      source: 'shop',
+      destination: { lake: { destination_type: 'files', path: join(godwit.home, 'lake'), schema: 's' } },
+      tables: [
+        { table_name: 'public.stamps', mode: 'syncing', bookmark: 'updated_at', on_misfit: misfit, max_quarantined: 2 },
+      ],
+    });
+    expect((await ask('POST', '/api/jobs', mapping('quarantine'))).status).toBe(201);
+    const first = await run('lake');
+    expect([first.status, first.failure, first.totals.rowsQuarantined]).toEqual(['succeeded', null, 2]);
+    expect((await ask('POST', '/api/jobs', mapping('null'))).status).toBe(200);
+    const replayed = await ask<Replayed>('POST', `/api/runs/${first.id}/quarantine/replay`, {});
+    expect([replayed.status, replayed.body.tables]).toMatchObject([200, [{ replayed: 2, open: 0 }]]);
+    const parts = globSync('**/*.parquet', { cwd: join(godwit.home, 'lake') }).filter((path) => !/(^|\/)_/.test(path));
+    const duckdb = await DuckDBInstance.create(':memory:');
+    const reader = await duckdb.connect();
+    const files = parts.map((path) => `'${join(godwit.home, 'lake', path)}'`).join(', ');
+    const rows = await reader.runAndReadAll(
+      `SELECT id, "at" IS NULL AS gone FROM read_parquet([${files}]) ORDER BY id`,
+    );
+    reader.closeSync();
+    duckdb.closeSync();
+    expect(rows.getRowsJson()).toEqual([
+      [1, false],
+      [2, true],
+      [3, true],
+    ]);
+    // The next run goes on from where the table was.
+    await sql(shop.url, 'INSERT INTO stamps VALUES (4, now(), now())');
+    expect(await run('lake')).toMatchObject({ status: 'succeeded' });
+  });
+
+  const mendedMapping = async (name: string, type: string, settings: object) => {
+    await ask('POST', '/api/targets', { name, type, settings });
+    await sql(
+      shop.url,
+      `CREATE TABLE ${name} (id int PRIMARY KEY, day timestamptz(3), updated_at timestamptz NOT NULL);
+       INSERT INTO ${name} VALUES (1, now(), now()), (2, 'infinity', now())`,
+    );
+    const mapping = (misfit: string) => ({
+      name,
+      source: 'shop',
+      destination: { there: { target: name } },
+      tables: [{ table_name: name, mode: 'syncing', bookmark: 'updated_at', on_misfit: misfit, max_quarantined: 5 }],
+    });
+    const made = await ask('POST', '/api/jobs', mapping('quarantine'));
+    expect([made.status, made.text]).toEqual([201, expect.anything()]);
+    const first = await run(name);
+    expect(first).toMatchObject({ status: 'succeeded', failure: null, totals: { rowsQuarantined: 1 } });
+    expect((await ask('POST', '/api/jobs', mapping('null'))).status).toBe(200);
+    const replayed = await ask<Replayed>('POST', `/api/runs/${first.id}/quarantine/replay`, {});
+    expect([replayed.status, replayed.body.tables]).toMatchObject([200, [{ replayed: 1, open: 0 }]]);
+    await sql(shop.url, `INSERT INTO ${name} VALUES (3, now(), now())`);
+    expect(await run(name)).toMatchObject({ status: 'succeeded', totals: { rowsInserted: 1 } });
+  };
+
+  test.skipIf(noMariadb)(
+    'belong to the copy they were read for: of replace the newest one, of dumping their own snapshot',
+    async () => {
+      await using other = await createMysqlDatabase('mariadb');
+      await ask('POST', '/api/targets', { name: 'copies', type: 'mariadb', settings: { url: other.url } });
+      await sql(
+        shop.url,
+        `CREATE TABLE whole (id int PRIMARY KEY, day timestamptz(3));
+       INSERT INTO whole VALUES (1, now()), (2, 'infinity')`,
+      );
+      const mapping = (misfit: string) => ({
+        name: 'copies',
+        source: 'shop',
+        destination: { there: { target: 'copies' } },
+        tables: [{ table_name: 'whole', mode: 'replace', on_misfit: misfit, max_quarantined: 5 }],
+      });
+      const dumping = (misfit: string) => ({
+        ...mapping(misfit),
+        name: 'dumps',
+        destination: { there: { target: 'copies', table: 'dump' } },
+        tables: [{ ...mapping(misfit).tables[0], mode: 'dumping' }],
+      });
+      await ask('POST', '/api/jobs', mapping('quarantine'));
+      await ask('POST', '/api/jobs', dumping('quarantine'));
+      const runs = [await run('copies'), await run('copies'), await run('dumps'), await run('dumps')];
+      expect(runs.map(({ status, totals }) => [status, totals.rowsQuarantined])).toEqual(
+        runs.map(() => ['succeeded', 1]),
+      );
+      await ask('POST', '/api/jobs', mapping('null'));
+      await ask('POST', '/api/jobs', dumping('null'));
+      const replay = (i: number) => ask<Replayed & Problem>('POST', `/api/runs/${runs[i]?.id}/quarantine/replay`, {});
+      expect((await replay(0)).body.code).toBe('CONFLICT');
+      for (const i of [1, 2, 3]) {
+        const { status, body } = await replay(i);
+        expect([status, body.tables]).toMatchObject([200, [{ replayed: 1, present: 0, open: 0 }]]);
+      }
+      const connection = await mysql.createConnection(other.url);
+      try {
+        const [whole] = await connection.query('SELECT id FROM whole ORDER BY id');
+        expect(whole).toEqual([{ id: 1 }, { id: 2 }]);
+        const [dumps] = await connection.query(
+          'SELECT count(*) AS n, sum(day IS NULL) AS gone FROM dump GROUP BY migration_snapshot_date',
+        );
+        expect(dumps).toEqual([
+          { n: 2, gone: '1' },
+          { n: 2, gone: '1' },
+        ]);
+      } finally {
+        await connection.end();
+      }
+    },
+  );
+
+  test.skipIf(noMariadb)('go into a MariaDB when the mapping was mended', async () => {
+    await using other = await createMysqlDatabase('mariadb');
+    await mendedMapping('maria', 'mariadb', { url: other.url });
+    const connection = await mysql.createConnection(other.url);
+    const [rows] = await connection.query('SELECT id FROM maria WHERE day IS NULL');
+    await connection.end();
+    expect(rows).toEqual([{ id: 2 }]);
+  });
+
+  test.skipIf(noMongo)('go into a MongoDB when the mapping was mended', async () => {
+    await using crm = await createMongoDatabase();
+    await using client = new MongoClient(crm.url);
+    await mendedMapping('mongo', 'mongo', { url: crm.url });
+    expect(await client.db(crm.name).collection('mongo').countDocuments({ day: null })).toBe(1);
   });
 
   test('more of them than the mapping allows stop the table, and nothing of the chunk is there', async () => {
