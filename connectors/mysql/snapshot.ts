@@ -13,7 +13,8 @@ export async function openSnapshot(
   const position = await positionOf(session);
   const takenAt = await clockOf(session);
   // After the clock: who is not in it began later.
-  const pending = await transactions();
+  // Modes that follow nothing need none; those that do ask again.
+  const pending = await transactions().catch(() => undefined);
   return {
     token: '',
     position: position ?? '',

@@ -1,5 +1,4 @@
 /** The table people read, for a sweep: its keys in order, their digest, and the deletion of those that vanished at the source. */
-import { reach } from '../../../faults.ts';
 import type { Claim, Counts, KeyBatch, KeyDigest, KeyRange, Work } from '../../contract.ts';
 import type { LogicalType } from '../../types.ts';
 import { type Ordered, ordered } from '../ordered.ts';
@@ -103,7 +102,6 @@ export const deleteKeys = (deleting: Deleting, keys: AsyncIterable<KeyBatch>): P
       await begin(session);
       return counts;
     }
-    reach('after-read');
     // Of what has another name here a session without a database of its own deletes nothing.
     const { affected } = await session.run(
       `DELETE ${table} FROM ${tableIdent(into.table)} s STRAIGHT_JOIN ${table} ON ${found}`,
