@@ -296,8 +296,7 @@ export async function removeSetting(db: Executor, name: string): Promise<void> {
 function settingNamed(name: string): SettingName {
   if (isSetting(name)) return name;
   const note = elsewhere[name];
-  if (note)
-    throw Object.assign(new GodwitError('SETTINGS_INVALID', `${name} is no setting of Godwit. ${note}`), { fix: note });
+  if (note) throw Object.assign(new GodwitError('SETTINGS_INVALID', `${name} is no setting of Godwit.`), { fix: note });
   throw new GodwitError('NOT_FOUND', `There is no setting "${name}"; there are ${settingNames.join(', ')}.`);
 }
 
