@@ -137,7 +137,11 @@ export function program(run: (load: () => Promise<Verb>, args: unknown[]) => Pro
     .option('--full', 'load incremental tables anew and swap them in')
     .option('--from <value>', 'backfill: rows from this bookmark or key on')
     .option('--to <value>', 'backfill: rows up to this bookmark or key, inclusive')
-    .option('--where <test>', 'backfill: rows for which this holds (col=value, col>=value, col in a,b, col is null)', several)
+    .option(
+      '--where <test>',
+      'backfill: rows for which this holds (col=value, col>=value, col in a,b, col is null)',
+      several,
+    )
     .option('--cut-off <time>', "stop then: a time of day in the job's zone, an instant, or none");
   verb(godwit, 'jobs', 'list the jobs', async () => (await import('./verbs/jobs.ts')).jobs);
   const job = godwit.command('job').description('one job').enablePositionalOptions();
@@ -199,20 +203,36 @@ export function program(run: (load: () => Promise<Verb>, args: unknown[]) => Pro
     .command('notify')
     .description('channels to people (Slack, webhook, e-mail), and what was told through them')
     .enablePositionalOptions();
-  verb(notify, 'add <name> [settings...]', 'save a channel', async () => (await import('./verbs/notifications.ts')).add, [
-    "godwit notify add ops -t slack token=env:SLACK_TOKEN 'channel=#data'",
-    'godwit notify add hook -t webhook url=https://example.org/hook secret=env:HOOK_SECRET',
-    'godwit notify add mail -t email host=smtp.example.org username=godwit password=env:SMTP_PASSWORD from=godwit@example.org to=data@example.org',
-  ]).option('-t, --type <type>', 'slack, webhook or email');
+  verb(
+    notify,
+    'add <name> [settings...]',
+    'save a channel',
+    async () => (await import('./verbs/notifications.ts')).add,
+    [
+      "godwit notify add ops -t slack token=env:SLACK_TOKEN 'channel=#data'",
+      'godwit notify add hook -t webhook url=https://example.org/hook secret=env:HOOK_SECRET',
+      'godwit notify add mail -t email host=smtp.example.org username=godwit password=env:SMTP_PASSWORD from=godwit@example.org to=data@example.org',
+    ],
+  ).option('-t, --type <type>', 'slack, webhook or email');
   verb(notify, 'list', 'the channels', async () => (await import('./verbs/notifications.ts')).list);
   verb(notify, 'test <name>', 'send a test message', async () => (await import('./verbs/notifications.ts')).test, [
     'godwit notify test ops',
   ]);
   verb(notify, 'remove <name>', 'remove a channel', async () => (await import('./verbs/notifications.ts')).remove);
-  verb(notify, 'log [job]', 'what was told, and what could not be', async () => (await import('./verbs/notifications.ts')).log)
+  verb(
+    notify,
+    'log [job]',
+    'what was told, and what could not be',
+    async () => (await import('./verbs/notifications.ts')).log,
+  )
     .option('-s, --status <status>', 'queued, sent or failed')
     .option('-n, --limit <count>', 'how many', '20');
-  verb(notify, 'retry <id>', 'send one again that failed', async () => (await import('./verbs/notifications.ts')).retry);
+  verb(
+    notify,
+    'retry <id>',
+    'send one again that failed',
+    async () => (await import('./verbs/notifications.ts')).retry,
+  );
 
   godwit.commandsGroup('Schedules (docs/schedules.md):');
   verb(
@@ -244,7 +264,10 @@ export function program(run: (load: () => Promise<Verb>, args: unknown[]) => Pro
     ],
   )
     .option('-z, --timezone <zone>', 'IANA name; default GODWIT_TIMEZONE, else UTC')
-    .option('-a, --after <time>', 'from then on: 2027-01-01, 2027-01-01T07:00 (in the zone) or with an offset; default now')
+    .option(
+      '-a, --after <time>',
+      'from then on: 2027-01-01, 2027-01-01T07:00 (in the zone) or with an offset; default now',
+    )
     .option('-n, --count <count>', 'how many', '10');
 
   const aside = godwit

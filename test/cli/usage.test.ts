@@ -34,11 +34,18 @@ describe('the command line', () => {
   });
 
   it.each([
-    [['jobz'], /did you mean jobs/i],
+    [['jobz'], /did you mean one of job, jobs/i],
     [['run'], /missing required argument/],
     [['jobs', '--wat'], /unknown option/],
     [['jobs', '-o', 'xml'], /Allowed choices are text, json/],
     [['run', 'shop', '--watch', '--detach'], /opposites/],
+    [['run', 'shop', '--full', '--from', '1'], /--full loads the table again/],
+    [['run', 'shop', '--where', 'nonsense'], /--where is col=value/],
+    [['runs', '--since', 'yesterday'], /--since is a date/],
+    [['quarantine', 'waive', 'shop/1'], /Say why/],
+    [['import'], /Give a Python file/],
+    [['import', 'shop.yaml'], /ends in \.py/],
+    [['import', 'shop.py', '--state', 'x.json'], /--state stands alone/],
     [['source', 'add', 'x'], /--type/],
     [['source', 'add', 'x', '-t', 'pgsql', 'nonsense'], /write key=value/],
     [['completion', 'tcsh'], /no shell known here/],
