@@ -166,7 +166,9 @@ async function* readKeys(session: Session, table: Table, { found, range, want }:
     where: { table: tableText(table.name) },
   };
   const shown: KeyKind = sorted && kind === 'number' ? 'string' : kind;
-  for await (const { b, start, end } of rawBatches(session, command, options)) {
+  // A member that lags lacks keys whose rows another one has given: they would be deleted.
+  const primary = { ...options, fromPrimary: true };
+  for await (const { b, start, end } of rawBatches(session, command, primary)) {
     const keys: string[] = [];
     for (let p = start; p < end; ) {
       const document = behindName(b, p + 1);

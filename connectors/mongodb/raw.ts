@@ -2,7 +2,7 @@
  * Documents as the server sent them. The driver's cursor hands out one object or one slice per document; here its reply is
  * taken whole, and the next one is asked for while the caller works on this one.
  */
-import type { Document, RunCommandCursor } from 'mongodb';
+import { type Document, ReadPreference, type RunCommandCursor } from 'mongodb';
 import { GodwitError, type Where } from '../../errors.ts';
 import { behindName, int32 } from './bson.ts';
 import { translate } from './errors.ts';
@@ -17,6 +17,8 @@ export type RawOptions = {
   readonly bytes: number;
   /** A first guess of a document's size. */
   readonly averageBytes: number;
+  /** Of the primary, whatever the settings prefer. */
+  readonly fromPrimary?: boolean;
   readonly where?: Where;
 };
 
@@ -38,7 +40,10 @@ export async function* rawBatches(
   let cursor: RunCommandCursor | undefined;
   try {
     let next: Promise<boolean>;
-    ({ cursor, more: next } = await first(session, withBatchSize(command, batchSize), aborted, batchSize));
+    ({ cursor, more: next } = await first(session, withBatchSize(command, batchSize), aborted, {
+      batchSize,
+      fromPrimary: options.fromPrimary === true,
+    }));
     while (await Promise.race([next, aborted])) {
       const batch = takeReply(cursor);
       if (batch.documents > 0) cursor.setBatchSize(perReply(bytes, batch.size / batch.documents));
@@ -54,10 +59,14 @@ export async function* rawBatches(
   }
 }
 
+type How = { readonly batchSize: number; readonly fromPrimary: boolean };
+
 /** A pooled connection may have died since it was used last; nothing was read yet, so it is tried again. */
-async function first(session: Connected, command: Document, aborted: Promise<never>, batchSize: number) {
+async function first(session: Connected, command: Document, aborted: Promise<never>, how: How) {
+  const { batchSize, fromPrimary } = how;
+  const readPreference = fromPrimary ? ReadPreference.primary : session.client.options.readPreference;
   for (let tries = 1; ; tries++) {
-    const cursor = session.db.runCursorCommand(command, { readPreference: session.client.options.readPreference });
+    const cursor = session.db.runCursorCommand(command, { readPreference });
     cursor.setBatchSize(batchSize);
     try {
       const more = await Promise.race([cursor.hasNext(), aborted]);
