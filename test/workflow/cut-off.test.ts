@@ -2,7 +2,7 @@ import { WorkflowFailedError, type WorkflowHandle } from '@temporalio/client';
 import { asc, desc, eq } from 'drizzle-orm';
 import fc from 'fast-check';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { nextTimeOfDay } from '../../activities/cut-off.ts';
+import { nextTimeOfDay, untilCutOff } from '../../activities/cut-off.ts';
 import { chunks, events, leases, runs, runTables } from '../../db/schema.ts';
 import { startTemporal } from '../../servers/temporal.ts';
 import { cancelUpdate, pauseUpdate } from '../../workflows/messages.ts';
@@ -297,6 +297,43 @@ describe.skipIf(noServers)('a run with real servers is cut off', () => {
     expect(ended?.cutOffAt?.getTime()).toBeGreaterThan(Date.now() + 3_600_000);
     expect(big).toMatchObject({ status: 'succeeded', rowsWritten: rows });
     expect(await query(target.url, 'SELECT count(*)::int AS n FROM copy.big')).toEqual([{ n: rows }]);
+  });
+
+  test('work that does not hear of it is left behind in time, and a cancel is told from it', async () => {
+    await using target = await createDatabase();
+    await using godwit = await install(settings);
+    const { deps } = await godwit.activities();
+    const row = await godwit.row(mappingOf(target, {}, {}));
+    const cutAt = (ms: number) =>
+      godwit.db
+        .update(runs)
+        .set({ cutOffAt: new Date(Date.now() + ms) })
+        .where(eq(runs.id, row.id));
+    const ref = { runId: row.id };
+    const never = new AbortController().signal;
+    await cutAt(500);
+    const began = Date.now();
+    const deaf = untilCutOff(deps, ref, never, () => new Promise(() => {}));
+    await expect(deaf).rejects.toMatchObject({ type: 'CUT_OFF', nonRetryable: false });
+    expect(Date.now() - began).toBeLessThan(15_000);
+    // Begun after it: not begun at all.
+    let worked = false;
+    const late = untilCutOff(deps, ref, never, async () => {
+      worked = true;
+    });
+    await expect(late).rejects.toMatchObject({ type: 'CUT_OFF' });
+    expect(worked).toBe(false);
+    // What ends in time is what it is; so is a cancel, also when the cut-off comes meanwhile.
+    await cutAt(60_000);
+    expect(await untilCutOff(deps, ref, never, async () => 'done')).toBe('done');
+    await cutAt(300);
+    const user = new AbortController();
+    user.abort(new Error('canceled by somebody'));
+    const canceled = untilCutOff(deps, ref, user.signal, async (signal) => {
+      await pause(500);
+      signal.throwIfAborted();
+    });
+    await expect(canceled).rejects.toThrow('canceled by somebody');
   });
 
   test('without Temporal: the chunk in flight stops by itself, and the run ends when Temporal is back', async () => {
