@@ -328,6 +328,33 @@ describe.skipIf(!python || noServers)('what was imported', () => {
     ]);
   });
 
+  it('rows set aside are seen, exported, replayed and given up by command', async () => {
+    const file = join(folder, 'kept.json');
+    const mapping = JSON.parse(readFileSync(file, 'utf8'));
+    mapping.tables = [{ ...mapping.tables[1], max_quarantined: 2 }];
+    writeFileSync(file, JSON.stringify(mapping));
+    await sql(dwh.url, `ALTER TABLE kept.events ADD CONSTRAINT good CHECK (what !~ '^bad')`);
+    await sql(shop.url, `INSERT INTO events VALUES (400, 'bad one'), (401, 'bad two')`);
+    expect((await runs(['./kept.json'])).code).toBe(0);
+    const list = await godwit(['quarantine', 'list', 'kept'], at);
+    expect([list.code, list.out]).toEqual([0, expect.stringMatching(/kept\/\d+ +public\.events@\S+ +2 +0 +0/)]);
+    expect((await godwit(['quarantine', 'show', 'kept'], at)).out).toMatch(
+      /chunk \d+ row \d+ {2}open[\s\S]*what = "bad one"/,
+    );
+    const csv = await godwit(['quarantine', 'export', 'kept', '--table', 'events', '--format', 'csv'], at);
+    expect(csv.out.split('\r\n').map((line) => line.split(',').at(-1))).toEqual(['what', 'bad one', 'bad two', '']);
+    const rows = join(folder, 'rows.ndjson');
+    expect((await godwit(['quarantine', 'export', 'kept', '--file', rows], at)).code).toBe(0);
+    expect(jsonLines(readFileSync(rows, 'utf8'))).toMatchObject([{ values: { id: '400' } }, { values: { id: '401' } }]);
+    const vain = await godwit(['quarantine', 'replay', 'kept'], at);
+    expect([vain.code, vain.out]).toEqual([3, expect.stringContaining('0 rows written, 2 refused again')]);
+    await sql(dwh.url, `ALTER TABLE kept.events DROP CONSTRAINT good, ADD CONSTRAINT better CHECK (what <> 'bad two')`);
+    expect((await godwit(['quarantine', 'replay', 'kept'], at)).out).toContain('1 row written, 1 refused again');
+    const waived = await godwit(['quarantine', 'waive', 'kept', '--note', 'known'], at);
+    expect(waived.out).toContain('1 row of kept/');
+    expect(await sql(dwh.url, 'SELECT id::int FROM kept.events WHERE id >= 400')).toEqual([{ id: 400 }]);
+  });
+
   it('reads the state from a MongoDB, and leaves documents of another form out', async () => {
     await mongo
       .db(crm.name)
