@@ -33,7 +33,7 @@ export async function merge(
   if (rows === 0) return { inserted: 0, updated: 0 };
   const words = wordsOf(work, facts);
   await tune(session, facts, { rows, table: incoming, key: words.key });
-  if (rows > 1) await lastOfEachKey(session, words.key);
+  const distinct = rows - (rows > 1 ? await dropEarlier(session, words.key) : 0);
   // Without a unique index over the key alone, two chunks at once could both find that a row is not there.
   if (!facts.unique) await oneAtATime(session, facts);
   if (facts.month !== null) {
@@ -42,8 +42,11 @@ export async function merge(
   }
   const keep = work.increment?.existing === 'keep';
   if (keep) return { inserted: await insertNew(session, words, facts, true), updated: 0 };
-  if (facts.month !== null && !work.key.includes(facts.month)) return await mergeAcross(session, words, facts.month);
+  if (facts.month !== null && !work.key.includes(facts.month))
+    return await mergeAcross(session, words, { month: facts.month, distinct });
   const updated = await update(session, words, incoming, words.match);
+  // Each row changed one: none is left that could be new.
+  if (updated === distinct) return { inserted: 0, updated };
   return { inserted: await insertNew(session, words, facts, false), updated };
 }
 
@@ -91,11 +94,12 @@ export async function tune(
 }
 
 /** A source without snapshots may give a row twice. In a table of this transaction a later row lies behind an earlier one. */
-async function lastOfEachKey(session: Session, key: readonly string[]): Promise<void> {
+async function dropEarlier(session: Session, key: readonly string[]): Promise<number> {
   const columns = columnList(key);
   const [twice] = await session.query(`SELECT 1 FROM ${incoming} GROUP BY ${columns} HAVING count(*) > 1 LIMIT 1`);
-  if (!twice) return;
-  await session.query(
+  if (!twice) return 0;
+  return await affected(
+    session,
     `DELETE FROM ${incoming} WHERE ctid IN (SELECT ctid FROM (
        SELECT ctid, row_number() OVER (PARTITION BY ${columns} ORDER BY ctid DESC) AS n FROM ${incoming}) x WHERE n > 1)`,
   );
@@ -141,13 +145,18 @@ const elsewhere = 'godwit_elsewhere';
  * A partitioned table whose key does not tell the partition (decision 23). Most rows are where their column says: one lookup in one
  * partition. Only those that are not are looked for in all partitions; what is found there moves.
  */
-async function mergeAcross(session: Session, words: Words, month: string): Promise<Merged> {
+async function mergeAcross(
+  session: Session,
+  words: Words,
+  { month, distinct }: { readonly month: string; readonly distinct: number },
+): Promise<Merged> {
   const at = ident(month);
   const here = `${words.match} AND t.${at} = n.${at}`;
   const absent = [here, `${words.match} AND t.${at} IS NULL AND n.${at} IS NULL`]
     .map((match) => `NOT EXISTS (SELECT FROM ${words.table} AS t WHERE ${match})`)
     .join(' AND ');
   const inPlace = await update(session, words, incoming, here);
+  if (inPlace === distinct) return { inserted: 0, updated: inPlace };
   await session.query(
     `CREATE TEMPORARY TABLE ${elsewhere} ON COMMIT DROP AS SELECT n.* FROM ${incoming} AS n
      WHERE NOT EXISTS (SELECT FROM ${words.table} AS t WHERE ${here})`,
