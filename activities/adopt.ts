@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
-import { and, desc, eq, inArray, isNotNull, lt, sql } from 'drizzle-orm';
+import { and, desc, eq, inArray, isNotNull, lt, lte, ne, sql } from 'drizzle-orm';
 import type { Checkpoint, DocumentShape, Work } from '../connectors/contract.ts';
 import type { Executor } from '../db/open.ts';
 import { chunks, quarantine, runs, runTables, type TableStatus } from '../db/schema.ts';
@@ -19,7 +19,7 @@ export type Adopted = {
   readonly chunks: readonly ChunkRow[];
 };
 
-/** Runs looked back: a table that was in none of them starts anew. */
+/** Runs of each schedule looked back: a table that was in none of them starts anew. */
 const lookBack = 20;
 const settled: readonly TableStatus[] = ['succeeded', 'canceled', 'skipped'];
 const tableOf = (one: { readonly target: string; readonly sourceName: string }) =>
@@ -60,12 +60,18 @@ type Unfinished = { readonly one: PlannedTable; readonly row: TableRow; readonly
 /** The planned tables whose latest earlier row with a plan is not settled. One question per run looked at, mostly one. */
 async function unfinished(db: Executor, run: RunRow, planned: readonly PlannedTable[]): Promise<Unfinished[]> {
   const open = new Map(planned.flatMap((one) => (one.work ? [[tableOf(one), one] as const] : [])));
-  const earlier = await db
-    .select({ id: runs.id, number: runs.number })
+  // One that runs every minute is not to hide what another left the night before.
+  const nth = sql<number>`row_number() OVER (PARTITION BY ${runs.scheduleKey} ORDER BY ${runs.number} DESC)`;
+  const numbered = db
+    .select({ id: runs.id, number: runs.number, nth: nth.as('nth') })
     .from(runs)
-    .where(and(eq(runs.jobId, run.jobId), lt(runs.number, run.number)))
-    .orderBy(desc(runs.number))
-    .limit(lookBack);
+    .where(and(eq(runs.jobId, run.jobId), lt(runs.number, run.number), ne(runs.status, 'skipped')))
+    .as('numbered');
+  const earlier = await db
+    .select({ id: numbered.id, number: numbered.number })
+    .from(numbered)
+    .where(lte(numbered.nth, lookBack))
+    .orderBy(desc(numbered.number));
   const found: Unfinished[] = [];
   for (const { id, number } of earlier) {
     if (open.size === 0) break;
@@ -158,12 +164,17 @@ function reconciled(row: ChunkRow, durable: Checkpoint | undefined): ChunkRow {
 
 const broken = new Set(['CONSTRAINT_BROKEN', 'VALUE_REFUSED', 'BOOKS_UNBALANCED', 'INTERNAL']);
 
+/**
+ * An increment goes on when there is much of it left to move. All of it there, or only deletes left that were refused: then what is
+ * newer is of more use than what is looked at once more.
+ */
 function goesOn(row: TableRow, found: readonly ChunkRow[]): boolean {
   const done = found.filter((piece) => piece.status === 'done');
   if (done.length === 0) return false;
   const complete = row.splitDone && done.length === found.length;
-  if (complete) return !broken.has(row.failure?.code ?? '');
   const increment = row.step === 'increment';
+  if (increment && (complete || row.failure?.code === 'DELETES_REFUSED')) return false;
+  if (complete) return !broken.has(row.failure?.code ?? '');
   return found.every((piece) => (increment ? piece.kind !== 'blocks' : piece.kind === 'keys'));
 }
 

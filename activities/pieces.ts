@@ -23,6 +23,11 @@ export async function* piecesOf({ source, work, options }: Cut, how: How): Async
   if (!source.keyRanges) throw new GodwitError('INTERNAL', `${source.system} has no ranges of keys.`);
   const begun = after?.kind === 'sweep' ? (after.bounds as KeyRange).upto : undefined;
   if (after?.kind === 'sweep' && begun === undefined) return;
+  // More than that many are not deleted, nor some of them: all is one step.
+  if (options.maxDeleted) {
+    yield { id: ++last, kind: 'sweep', bounds: {}, rows: 0 };
+    return;
+  }
   const key = sourceKey(work);
   const from: Chunk | undefined = begun && { id: last, kind: 'sweep', bounds: { upto: begun }, rows: 0 };
   for await (const range of source.keyRanges(work.source, key, { ...always, ...(from ? { after: from } : {}) })) {

@@ -42,8 +42,14 @@ export async function beginFresh(
   for (const row of fresh) {
     const size = { bytes: deps.config.chunkBytes, rows: rowsOf(deps.config.chunkBytes, row) };
     const cut = { source: source.it, work: workOf(deps, row), options: optionsOf(row) };
-    found.set(row.ordinal, { row, chunks: await Array.fromAsync(piecesOf(cut, { size, snapshot, signal })) });
+    try {
+      found.set(row.ordinal, { row, chunks: await Array.fromAsync(piecesOf(cut, { size, snapshot, signal })) });
+    } catch {
+      // Of that table alone, which finds it out again on the long way.
+      signal.throwIfAborted();
+    }
   }
+  if (found.size === 0) return undefined;
   const tables = await deps.db.transaction(async (tx) => {
     const begun = await tx
       .update(runTables)
@@ -59,10 +65,7 @@ export async function beginFresh(
       .where(
         and(
           eq(runTables.runId, run.id),
-          inArray(
-            runTables.ordinal,
-            fresh.map((row) => row.ordinal),
-          ),
+          inArray(runTables.ordinal, [...found.keys()]),
           eq(runTables.status, 'queued'),
           isNull(runTables.snapshot),
           eq(runTables.splitDone, false),

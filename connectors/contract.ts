@@ -197,6 +197,9 @@ export type Watermark = {
  */
 export type TableState = {
   readonly follow: Follow;
+  /** The work's key and filter then. Absent in what was remembered before there were such, or taken over from another tool. */
+  readonly key?: readonly string[];
+  readonly where?: readonly Predicate[];
   readonly settled: Watermark;
   readonly pending?: Watermark;
   /** The source's clock when the last complete run began, and Godwit's when it was made visible (ISO). */

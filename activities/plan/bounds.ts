@@ -40,24 +40,47 @@ export function rangeOf({ settled, startedAt, succeededAt }: TableState, now: Wa
   const recheck = seconds(how.lags.recheck);
   const last = settled.upto === undefined ? undefined : instant(settled.upto, how);
   const clocks = [settled.clock, settled.oldest].flatMap((at) => clockOf(at, how)).map((at) => at - recheck);
+  const { longest, back } = drifts(settled, now, how);
   const started = clockOf(startedAt, how).map((at) => at - seconds(how.lags.buffer));
   const ended = how.lags.grace > 0 ? clockOf(succeededAt, how).map((at) => at - seconds(how.lags.grace)) : [];
-  const all = [...(last === undefined ? [] : [last - recheck]), ...clocks, ...started, ...ended];
+  const all = [...(last === undefined ? [] : [last - longest - recheck]), ...clocks, ...started, ...ended];
   // BigInts have no Math.min.
   const [least = 0n] = all.sort((a, b) => (a < b ? -1 : 1));
-  return { column, from: written(least, how), ...upto, ...(nullable ? { nulls: true } : {}) };
+  return { column, from: written(least - back, how), ...upto, ...(nullable ? { nulls: true } : {}) };
 }
 
 /** Of a bookmark of this form; undefined when it is no finite instant. */
 const instant = (text: string, { follow }: Following): bigint | undefined =>
   follow.form === 'native' || follow.form === 'text' ? microsOf(text) : microsOfEpoch(text, follow.form);
 
+/** May its values be the wall clock of some zone? Texts have one or not, each as it was written. */
+const zoneless = ({ kind, follow }: Following): boolean =>
+  follow.form === 'text' || (follow.form === 'native' && kind !== 'timestamptz');
+
 /** A clock as the bookmark's column could have written it: in UTC, and without a zone in the job's zone too. */
-function clockOf(at: string | undefined, { kind, follow, timezone }: Following): bigint[] {
+function clockOf(at: string | undefined, how: Following): bigint[] {
   const micros = at === undefined ? undefined : microsOf(at);
   if (micros === undefined) return [];
-  const zoned = follow.form !== 'native' && follow.form !== 'text';
-  return zoned || kind === 'timestamptz' ? [micros] : [micros, wallMicros(micros, timezone)];
+  return zoneless(how) ? [micros, wallMicros(micros, how.timezone)] : [micros];
+}
+
+/**
+ * Of bookmarks without a zone. `longest`: how long the oldest transaction was open, whatever the zone in which it wrote. `back`: how
+ * far the clock of the job's zone was put back since.
+ */
+function drifts(
+  settled: Watermark,
+  now: Watermark,
+  how: Following,
+): { readonly longest: bigint; readonly back: bigint } {
+  const none = { longest: 0n, back: 0n };
+  const then = microsOf(settled.clock);
+  if (!zoneless(how) || then === undefined) return none;
+  const oldest = settled.oldest === undefined ? then : (microsOf(settled.oldest) ?? then);
+  const present = microsOf(now.clock) ?? then;
+  const offset = (at: bigint) => wallMicros(at, how.timezone) - at;
+  const back = offset(then) - offset(present);
+  return { longest: oldest < then ? then - oldest : 0n, back: back > 0n ? back : 0n };
 }
 
 /** Rounded down to what the column can show. */
@@ -73,13 +96,13 @@ function written(micros: bigint, { follow, kind }: Following): string {
 export function stateAfter(
   before: TableState | undefined,
   now: Watermark,
-  how: { readonly follow: Follow; readonly run: string; readonly ended: Source['ended'] },
+  how: Pick<TableState, 'follow' | 'key' | 'where' | 'run'> & { readonly ended: Source['ended'] },
 ): TableState {
-  const { follow, run } = how;
+  const { follow, ended: over, ...kept } = how;
   const { active: _active, ...taken } = now;
   // Filled in when it is made visible.
-  const common = { follow, startedAt: now.clock, succeededAt: now.clock, run };
-  const ended = (one: Watermark) => one.open === undefined || (how.ended?.(one, now) ?? true);
+  const common = { follow, ...kept, startedAt: now.clock, succeededAt: now.clock };
+  const ended = (one: Watermark) => one.open === undefined || (over?.(one, now) ?? true);
   if (now.open === undefined) return { ...common, settled: taken };
   // Who is open may hold keys below any floor: after a load the first increment looks at all keys once.
   if (!before) return { ...common, settled: follow.by === 'key' ? { clock: now.clock } : taken, pending: taken };

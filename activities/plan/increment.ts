@@ -1,4 +1,5 @@
 /** What an incremental mode does in this run: load all, or move what is new; and what is remembered when that is done. */
+import { isDeepStrictEqual } from 'node:util';
 import {
   type Follow,
   type Increment,
@@ -7,6 +8,7 @@ import {
   type SnapshotRef,
   type Source,
   type Table,
+  type TableState,
   type Target,
   tableText,
   type Watermark,
@@ -18,7 +20,7 @@ import { GodwitError } from '../../errors.ts';
 import type { TableEntry } from '../../mapping/document.ts';
 import { sameOrder } from '../sweep.ts';
 import { type Following, rangeOf, stateAfter } from './bounds.ts';
-import { epochOf, instantOfWall, microsOf, textOf, unitBySize, wallMicros } from './instants.ts';
+import { epochOf, instantOfWall, microsOf, textOf, unitByGreatest, wallMicros } from './instants.ts';
 
 export type Step = 'load' | 'increment' | 'backfill';
 
@@ -61,22 +63,31 @@ export async function decideIncrement(input: IncrementInput): Promise<Incrementa
   if (!isIncremental(entry.mode)) return undefined;
   refuse(input);
   let follow = followOf(entry, table, source);
+  if (follow.form === 'text' && !work.columns.some((column) => column.from === follow.column)) {
+    throw refused(
+      work,
+      `the bookmark ${follow.column} is a text that only Godwit compares, so it must be among the columns`,
+    );
+  }
   const state = await target.state?.(work);
   const now = await watermark(input, follow);
-  // What an epoch counts is told by its size.
-  if (follow.by === 'bookmark' && isEpoch(follow))
-    follow = { ...follow, form: state?.follow.form ?? unitBySize(now?.upto) };
-  const other = state && !sameColumn(state.follow, follow);
+  // What an epoch counts is told by its size, once there is one.
+  if (follow.by === 'bookmark' && isEpoch(follow)) {
+    const known = state?.settled.upto === undefined ? undefined : state.follow.form;
+    follow = { ...follow, form: known ?? unitByGreatest(now?.upto) };
+  }
+  const how = { follow, key: work.key, where: entry.where, run: work.run, ended: source.ended?.bind(source) };
+  const other = state && differs(state, how, entry.mode);
   if (request?.backfill && (!state || other)) {
     throw refused(work, 'it was not loaded yet; run it once without --from, --to and --where');
   }
   if (!state || other || request?.full) {
     const why = other
-      ? `it followed ${state.follow.column} before and follows ${follow.column} now: loaded anew`
+      ? `${other}: loaded anew`
       : state
         ? 'loaded anew, as was asked for'
         : 'not loaded yet: the first run moves all rows';
-    const after = now && stateAfter(undefined, now, { follow, run: work.run, ended: source.ended?.bind(source) });
+    const after = now && stateAfter(undefined, now, how);
     return { step: 'load', follow, work: { ...work, ...(after ? { state: after } : {}) }, notes: [why] };
   }
   if (request?.backfill) return backfill(input, follow, request.bounds ?? {});
@@ -96,10 +107,13 @@ export async function decideIncrement(input: IncrementInput): Promise<Incrementa
     ...(follow.form === 'text' ? { compare: 'worker' as const } : {}),
     existing: entry.mode === 'logging' ? 'keep' : 'update',
   };
-  const after = now && stateAfter(state, now, { follow, run: work.run, ended: source.ended?.bind(source) });
+  const after = now && stateAfter(state, now, how);
   const by = follow.by === 'key' ? `key ${follow.column}` : `bookmark ${follow.column}`;
   const last = `moves what is new since run of ${state.startedAt.slice(0, 16)}Z, by ${by}`;
-  return { step: 'increment', follow, work: { ...work, increment, ...(after ? { state: after } : {}) }, notes: [last] };
+  const notes = otherFilter(state, how)
+    ? [last, '`where` is another than in the last run: rows it lets pass by now come when they change, or with --full']
+    : [last];
+  return { step: 'increment', follow, work: { ...work, increment, ...(after ? { state: after } : {}) }, notes };
 }
 
 /** Decision 22. */
@@ -159,8 +173,9 @@ function followOf(entry: TableEntry, table: Table, source: Source): Follow {
   const name = entry.bookmark ?? '';
   const column = table.columns.find((one) => one.name === name);
   const follow = (form: Follow['form']): Follow => ({ by: 'bookmark', column: name, form });
-  // Documents that move whole have their bookmark inside, and their source knows what it holds.
-  if (!column && source.documents && table.columns.some(({ native }) => native === 'document')) return follow('native');
+  // Documents that move whole have their bookmark inside, and their source knows what it holds. Where there is none yet, none has it.
+  const inside = table.rows === 0 || table.columns.some(({ native }) => native === 'document');
+  if (!column && source.documents && inside) return follow('native');
   if (!column) throw missingColumn(table, name, 'bookmark');
   const { kind } = column.type;
   if (instants.includes(kind)) return follow('native');
@@ -186,6 +201,25 @@ const refusedTable = (table: Table, why: string) =>
 const isEpoch = ({ form }: Follow) => form !== 'native' && form !== 'text';
 const sameColumn = (a: Follow, b: Follow) =>
   a.by === b.by && a.column === b.column && isEpoch(a) === isEpoch(b) && (isEpoch(a) || a.form === b.form);
+
+type Keeping = Pick<TableState, 'follow' | 'key' | 'where'>;
+const otherFilter = (before: Keeping, now: Keeping): boolean =>
+  before.where !== undefined && !isDeepStrictEqual(JSON.parse(JSON.stringify(now.where)), before.where);
+
+/**
+ * Why no increment can go on from what is remembered. A filter that was changed leaves the rows of the other modes where they are: a
+ * load would take away those that are gone at the source by now.
+ */
+function differs(before: Keeping, now: Keeping, mode: Mode): string | undefined {
+  if (!sameColumn(before.follow, now.follow)) {
+    return `it followed ${before.follow.column} before and follows ${now.follow.column} now`;
+  }
+  if (before.key && before.key.join('\0') !== now.key?.join('\0')) {
+    return `its key was ${before.key.join(', ')} and is ${now.key?.join(', ')}`;
+  }
+  return mode === 'mirroring' && otherFilter(before, now) ? 'its `where` is another one' : undefined;
+}
+
 const kindOf = (table: Table, { by, column }: Follow): LogicalKind => {
   const kind = table.columns.find((one) => one.name === column)?.type.kind ?? 'timestamptz';
   // Fields of documents have texts or numbers as columns, and instants as values.
@@ -219,7 +253,10 @@ function backfill({ entry, work, table, timezone }: IncrementInput, follow: Foll
     }
     const wall = follow.form === 'native' && kind !== 'timestamptz';
     if (isEpoch(follow)) return epochOf(read.micros, follow.form);
-    return follow.form === 'text' ? textOf(read.micros, 'timestamptz') : textOf(wall ? read.wall : read.micros, kind);
+    if (follow.form !== 'text') return textOf(wall ? read.wall : read.micros, kind);
+    // Each has a zone or not, as it was written: both are meant.
+    const [low, high] = read.wall < read.micros ? [read.wall, read.micros] : [read.micros, read.wall];
+    return textOf(of === 'from' ? low : high, 'timestamptz');
   };
   const { from, upto, where } = bounds;
   const known = (name: string) => table.columns.some((column) => column.name === name);

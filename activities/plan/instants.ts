@@ -45,12 +45,30 @@ export const epochOf = (micros: bigint, form: Follow['form']): string =>
 const unitOf = (form: Follow['form']): bigint => perUnit[form as keyof typeof perUnit] ?? 1n;
 const floorDiv = (a: bigint, b: bigint): bigint => (a >= 0n ? a / b : -((-a + b - 1n) / b));
 
-/** By its size: seconds are past 10¹¹ only after the year 5138, milliseconds past 10¹⁴ as late. */
+/** The end of the year 9999, which many write for "never", in seconds. */
+const never = 253_402_300_799n;
+
+/**
+ * By its size: the greatest unit in which it is no earlier than 1978, and the smallest in which it is before the year 10000. Who takes a
+ * unit that is too small for a lower bound reads more than he must, never less.
+ */
 export function unitBySize(text: string | undefined): Follow['form'] {
-  const digits = /^-?(\d+)/.exec(text ?? '')?.[1]?.length ?? 0;
-  if (digits <= 11) return 'seconds';
-  if (digits <= 14) return 'milliseconds';
-  return digits <= 17 ? 'microseconds' : 'nanoseconds';
+  const size = BigInt(/^-?(\d+)/.exec(text ?? '')?.[1] ?? 0);
+  if (size <= never) return 'seconds';
+  if (size <= never * 1000n + 999n) return 'milliseconds';
+  return size <= never * 1_000_000n + 999_999n ? 'microseconds' : 'nanoseconds';
+}
+
+const farOff = 7_258_118_400_000_000n;
+
+/**
+ * The unit of a column whose greatest value this is. One that lies past the year 2200 stands for something else (`9999999999999`) and
+ * tells nothing of the others: then the smallest.
+ */
+export function unitByGreatest(text: string | undefined): Follow['form'] {
+  const unit = unitBySize(text);
+  const micros = text === undefined ? undefined : microsOfEpoch(text, unit);
+  return micros !== undefined && micros > farOff ? 'seconds' : unit;
 }
 
 /** The wall clock of a zone at an instant, as if it were UTC. */
