@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
-import { and, desc, eq, inArray, isNotNull, lt, lte, ne, sql } from 'drizzle-orm';
+import { and, desc, eq, gt, inArray, isNotNull, lt, lte, ne, sql } from 'drizzle-orm';
 import type { Checkpoint, DocumentShape, Work } from '../connectors/contract.ts';
 import type { Executor } from '../db/open.ts';
 import { chunks, quarantine, runs, runTables, type TableStatus } from '../db/schema.ts';
@@ -261,6 +261,28 @@ export async function takenByLater(db: Executor, run: RunRow, rows: readonly Tab
       (one) => tableOf(one) === tableOf(row) && one.work === row.work?.run && one.generation === row.generation,
     );
   return new Set(rows.filter(taken).map((row) => row.ordinal));
+}
+
+/**
+ * Incremental tables that a later run has completed. Their old load would take away the rows that the target has kept since, their old
+ * increment would put the bookmark back. By ordinal.
+ */
+export async function passedByLater(db: Executor, run: RunRow, rows: readonly TableRow[]): Promise<Set<number>> {
+  if (rows.length === 0) return new Set();
+  const later = await db
+    .selectDistinct({ target: runTables.target, sourceName: runTables.sourceName })
+    .from(runTables)
+    .innerJoin(runs, eq(runs.id, runTables.runId))
+    .where(
+      and(
+        eq(runs.jobId, run.jobId),
+        gt(runs.number, run.number),
+        eq(runTables.status, 'succeeded'),
+        isNotNull(runTables.work),
+      ),
+    );
+  const passed = new Set(later.map(tableOf));
+  return new Set(rows.filter((row) => passed.has(tableOf(row))).map((row) => row.ordinal));
 }
 
 /** Is every chunk this database calls done durable in the target? Another run may have swept the staging since. */

@@ -5,7 +5,7 @@ import { openBounds } from '../db/run-bounds.ts';
 import { runs, runTables, type TableStatus } from '../db/schema.ts';
 import { settingsOf } from '../db/settings.ts';
 import type { TargetUse } from '../mapping/document.ts';
-import { type Adopted, adoptable, adoptedRow, ownWork, storeAdopted, takenByLater } from './adopt.ts';
+import { type Adopted, adoptable, adoptedRow, ownWork, passedByLater, storeAdopted, takenByLater } from './adopt.ts';
 import type { RunRef, Unit, Units } from './contract.ts';
 import type { Deps } from './deps.ts';
 import { ours } from './failures.ts';
@@ -32,7 +32,8 @@ import {
 
 /**
  * Decides every table of the run and stores it, once. A run that goes on (retry, takeover) keeps what was decided: what
- * succeeded is left alone, what failed in moving goes on, what failed in planning or met a changed source is planned anew.
+ * succeeded is left alone, what failed in moving goes on, what failed in planning or met a changed source is planned anew; and
+ * so is what a later run has brought further.
  */
 export async function plan(deps: Deps, ref: RunRef, signal: AbortSignal): Promise<Units> {
   const run = await loadRun(deps.db, ref);
@@ -214,19 +215,28 @@ const movingCodes = new Set([
 async function goOn(deps: Deps, run: RunRow, known: readonly TableRow[], signal: AbortSignal): Promise<void> {
   const { db } = deps;
   const mine = (ordinals: number[]) => and(eq(runTables.runId, run.id), inArray(runTables.ordinal, ordinals));
+  const passed = await passedByLater(
+    db,
+    run,
+    known.filter((row) => isIncremental(row.mode) && !['succeeded', 'skipped'].includes(row.status)),
+  );
   const anew = known.filter(
-    (row) => row.status === 'failed' && (!row.work || !movingCodes.has(row.failure?.code ?? '')),
+    (row) =>
+      passed.has(row.ordinal) || (row.status === 'failed' && (!row.work || !movingCodes.has(row.failure?.code ?? ''))),
   );
   const kept = known.filter(
     (row) =>
+      !passed.has(row.ordinal) &&
       !isComplete(row) &&
       ((row.status === 'failed' && !anew.includes(row)) ||
         ['running', 'waiting', 'paused', 'cut off'].includes(row.status)),
   );
-  const complete = known.filter((row) => row.status === 'waiting' && isComplete(row));
+  const complete = known.filter((row) => row.status === 'waiting' && isComplete(row) && !passed.has(row.ordinal));
   const taken = await takenByLater(db, run, kept);
   const going = kept.filter((row) => !taken.has(row.ordinal));
-  const emptyNow = known.filter((row) => (row.status === 'canceled' && row.work) || taken.has(row.ordinal));
+  const emptyNow = known.filter(
+    (row) => (row.status === 'canceled' && row.work && !passed.has(row.ordinal)) || taken.has(row.ordinal),
+  );
   const fresh = { status: 'queued' as const, failure: null, endedAt: null, updatedAt: new Date() };
   const emptied = { ...noChunks, snapshot: null, consistency: 'snapshot' as const };
   if (going.length > 0)
