@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { GodwitError } from '../errors.ts';
 import { cached } from './cache.ts';
-import { commandIn, fromDebian } from './debian.ts';
+import { commandIn, fromDebian, fromUbuntu } from './debian.ts';
 import { findOnPath } from './temporal-cli.ts';
 
 const run = promisify(execFile);
@@ -22,35 +22,44 @@ export type MysqlProgram = {
   readonly share?: string;
 };
 
-type Release = { readonly suite: string; readonly package: string };
+type Release = { readonly of: 'Debian' | 'Ubuntu'; readonly suite: string; readonly package: string };
 
-/** Where Debian has them, by major version; the first is the one meant when none is named. */
-const releases: Readonly<Record<MysqlKind, readonly (readonly [major: number, Release])[]>> = {
+/** Who has them, by version; the first is the one meant when none is named. */
+const releases: Readonly<Record<MysqlKind, readonly (readonly [version: number, Release])[]>> = {
   mariadb: [
-    [10, { suite: 'bookworm', package: 'mariadb-server-core' }],
-    [11, { suite: 'trixie', package: 'mariadb-server-core' }],
+    [10, { of: 'Debian', suite: 'bookworm', package: 'mariadb-server-core' }],
+    [10.6, { of: 'Ubuntu', suite: 'jammy', package: 'mariadb-server-core-10.6' }],
+    [11, { of: 'Debian', suite: 'trixie', package: 'mariadb-server-core' }],
   ],
-  mysql: [[9, { suite: 'sid', package: 'mysql-server-core' }]],
+  mysql: [
+    [9, { of: 'Debian', suite: 'sid', package: 'mysql-server-core' }],
+    [8, { of: 'Ubuntu', suite: 'focal', package: 'mysql-server-core-8.0' }],
+    [5, { of: 'Ubuntu', suite: 'bionic', package: 'mysql-server-core-5.7' }],
+  ],
 };
 
 export const brand: Readonly<Record<MysqlKind, string>> = { mysql: 'MySQL', mariadb: 'MariaDB' };
 
-/** The server on PATH, in the cache, or fetched from Debian into the cache; any major version unless one is named. */
-export async function findMysql(kind: MysqlKind, major?: number): Promise<MysqlProgram> {
+/**
+ * The server on PATH, in the cache, or fetched from a distribution into the cache; any version unless one is named: a
+ * major one (`8`), or with its minor one where two of a major one can be had (`10.6`).
+ */
+export async function findMysql(kind: MysqlKind, version?: number): Promise<MysqlProgram> {
   const here = await installed(kind);
-  if (here && (major === undefined || Number.parseInt(here.version, 10) === major)) return here;
-  const release = releases[kind].find(([number]) => major === undefined || number === major)?.[1];
+  if (here && (version === undefined || `${here.version}.`.startsWith(`${version}.`))) return here;
+  const release = releases[kind].find(([number]) => version === undefined || number === version)?.[1];
   if (!release) {
-    const wanted = `${brand[kind]} ${major}`;
+    const wanted = `${brand[kind]} ${version}`;
     throw new GodwitError('SERVER_START_FAILED', `${wanted} is not on PATH and not one that Godwit can fetch.`);
   }
-  const entry = `${kind}-debian-${release.suite}`;
+  const entry = `${kind}-${release.of.toLowerCase()}-${release.suite}`;
+  const fetch = release.of === 'Debian' ? fromDebian : fromUbuntu;
   try {
-    return await inTree(kind, cached(entry) ?? (await fromDebian(entry, release.suite, [release.package])));
+    return await inTree(kind, cached(entry) ?? (await fetch(entry, release.suite, [release.package])));
   } catch (error) {
     throw new GodwitError(
       'DOWNLOAD_FAILED',
-      `${brand[kind]} is not on PATH, and ${release.package} cannot be had from Debian ${release.suite}: ${(error as Error).message}. Install it, or set GODWIT_TEST_${kind.toUpperCase()}_URL.`,
+      `${brand[kind]} is not on PATH, and ${release.package} cannot be had from ${release.of} ${release.suite}: ${(error as Error).message}. Install it, or set GODWIT_TEST_${kind.toUpperCase()}_URL.`,
       { cause: error },
     );
   }

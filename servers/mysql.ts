@@ -16,7 +16,7 @@ export type { MysqlKind } from './mysql-programs.ts';
 
 export type MysqlOptions = {
   readonly kind: MysqlKind;
-  /** Major version; absent = the one on PATH, else the first that can be fetched. */
+  /** Major version, or `10.6`; absent = the one on PATH, else the first that can be fetched. */
   readonly version?: number;
   /** Absent or 0 = a free one. */
   readonly port?: number;

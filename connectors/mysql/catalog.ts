@@ -1,5 +1,6 @@
 /** Queries of information_schema: what is there, in as few of them as possible. Names of columns differ in case between servers. */
 import { numberOf } from './errors.ts';
+import { fileName } from './file-names.ts';
 import { atLeast, type Session } from './session.ts';
 
 /** More names than this in one query and the server looks at the whole schema rather than at each. */
@@ -256,6 +257,7 @@ const spaces = (
       [...names, schema, schema],
     );
   }
+  if (session.flavor === 'mysql') return spacesOfFiles(session, schema, names);
   const file = (text: string) => `CAST(CONVERT(${text} USING filename) AS BINARY)`;
   return session.query(
     `SELECT w.name AS \`table\`, CAST(s.table_id AS CHAR) AS id
@@ -265,6 +267,28 @@ const spaces = (
     [...names, schema],
   );
 };
+
+/** MySQL before 8 has the names of files there and, unlike MariaDB, no word of SQL for them. */
+async function spacesOfFiles(
+  session: Session,
+  schema: string,
+  names: readonly string[],
+): Promise<{ table: string; id: string }[]> {
+  const folder = fileName(schema);
+  const files = names.flatMap((name) => {
+    const file = fileName(name);
+    return file === undefined ? [] : [{ name, file }];
+  });
+  if (folder === undefined || files.length === 0) return [];
+  const wanted = files.map(() => 'SELECT ? AS name, ? AS file').join(' UNION ALL ');
+  return session.query(
+    `SELECT w.name AS \`table\`, CAST(s.table_id AS CHAR) AS id
+     FROM (${wanted}) w
+     JOIN information_schema.innodb_sys_tables s
+       ON CAST(SUBSTRING_INDEX(s.name, '#', 1) AS BINARY) = CAST(CONCAT(?, '/', w.file) AS BINARY)`,
+    [...files.flatMap(({ name, file }) => [name, file]), folder],
+  );
+}
 
 async function inParts<R>(names: readonly string[], ask: (some: readonly string[]) => Promise<R[]>): Promise<R[]> {
   const rows: R[] = [];

@@ -2,6 +2,7 @@
  * One set of tables with the values that break data movers: every type of MySQL and MariaDB at its edges, as statements
  * for a new empty database. The session that runs them gets the sql_mode they need.
  */
+import type mysql from 'mysql2/promise';
 import type { MysqlKind } from '../../servers/mysql.ts';
 
 /** A name of exactly 64 characters, the server's limit. */
@@ -26,9 +27,52 @@ export const mysqlEveryTypeTables = [
 /** Columns with zero and partial dates and the like are all in one table of their own. */
 export const mysqlOddDates = 'odd dates';
 
-export function mysqlEveryType(kind: MysqlKind): string[] {
-  const only = (which: MysqlKind, text: string) => (kind === which ? text : '');
-  const ci = kind === 'mysql' ? 'utf8mb4_0900_ai_ci' : 'utf8mb4_unicode_520_ci';
+/** What a server has of what not every version has. */
+export type MysqlHas = {
+  readonly collation0900: boolean;
+  /** Told of in the catalog. */
+  readonly checks: boolean;
+  /** Defaults that are expressions. */
+  readonly defaults: boolean;
+  /** Indexes that descend. */
+  readonly descending: boolean;
+  /** Columns that are added and leave the rows as they are. */
+  readonly instant: boolean;
+  /** A collation to which every two texts are two. */
+  readonly exact: boolean;
+  /** A LOAD DATA that takes a long field in time: before, twice as long takes four times. */
+  readonly longFields: boolean;
+  readonly invisible: boolean;
+  readonly uuid: boolean;
+};
+
+/** By the server's own number, `8.0.19`. */
+export function mysqlHas(kind: MysqlKind, version: string): MysqlHas {
+  const [major = 0, minor = 0, patch = 0] = version.split('.').map((part) => Number.parseInt(part, 10));
+  const since = (...[a = 0, b = 0, c = 0]: number[]) => major * 1e6 + minor * 1e3 + patch >= a * 1e6 + b * 1e3 + c;
+  return {
+    collation0900: kind === 'mysql' && since(8),
+    checks: kind === 'mariadb' || since(8, 0, 16),
+    defaults: kind === 'mariadb' || since(8, 0, 13),
+    descending: kind === 'mariadb' ? since(10, 8) : since(8),
+    instant: kind === 'mariadb' || since(8, 0, 12),
+    exact: kind === 'mariadb' || since(8, 0, 17),
+    longFields: kind === 'mariadb' || since(9),
+    invisible: kind === 'mariadb' || since(8, 0, 23),
+    uuid: kind === 'mariadb' && since(10, 7),
+  };
+}
+
+export async function mysqlEveryTypeOf(kind: MysqlKind, client: mysql.Connection): Promise<string[]> {
+  const [[row]] = await client.query<mysql.RowDataPacket[]>('SELECT VERSION() AS v');
+  return mysqlEveryType(kind, mysqlHas(kind, row?.v));
+}
+
+const all = (kind: MysqlKind) => mysqlHas(kind, '99.0.0');
+
+export function mysqlEveryType(kind: MysqlKind, has: MysqlHas = all(kind)): string[] {
+  const ci = has.collation0900 ? 'utf8mb4_0900_ai_ci' : 'utf8mb4_unicode_520_ci';
+  const left = new Set([...(kind === 'mariadb' ? [] : ['v_inet6']), ...(has.uuid ? [] : ['v_uuid'])]);
   return [
     "SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION', SESSION time_zone = '+00:00', NAMES utf8mb4",
     `CREATE TABLE \`every type\` (
@@ -47,13 +91,13 @@ export function mysqlEveryType(kind: MysqlKind): string[] {
       v_date date, v_datetime datetime, v_datetime3 datetime(3), v_datetime6 datetime(6),
       v_timestamp timestamp NULL, v_timestamp6 timestamp(6) NULL,
       v_time time, v_time6 time(6), v_year year, v_point point,
-      ${only('mariadb', 'v_inet6 inet6, v_uuid uuid,')}
+      ${left.has('v_inet6') ? '' : 'v_inet6 inet6,'} ${left.has('v_uuid') ? '' : 'v_uuid uuid,'}
       v_stored bigint GENERATED ALWAYS AS (v_int * 2) STORED,
       v_virtual varchar(50) GENERATED ALWAYS AS (concat(v_varchar, '!')) VIRTUAL,
-      v_invisible int INVISIBLE DEFAULT 7
+      v_invisible int ${has.invisible ? 'INVISIBLE' : ''} DEFAULT 7
     ) CHARACTER SET utf8mb4 COMMENT 'every type; it''s "nasty"'`,
     'INSERT INTO `every type` (id, v_invisible) VALUES (1, NULL)',
-    insertAll(kind, '2', {
+    insertAll(left, '2', {
       v_bool: 'true',
       v_tiny1: '2',
       v_tiny: '127',
@@ -109,7 +153,7 @@ export function mysqlEveryType(kind: MysqlKind): string[] {
       v_uuid: "'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'",
       v_invisible: '-1',
     }),
-    insertAll(kind, '3', {
+    insertAll(left, '3', {
       v_bool: 'false',
       v_tiny1: '-128',
       v_tiny: '-128',
@@ -227,8 +271,8 @@ export function mysqlEveryType(kind: MysqlKind): string[] {
 const digits = Array.from({ length: 10 }, (_, n) => `SELECT ${n}${n === 0 ? ' AS d' : ''}`).join(' UNION ALL ');
 const numbers = `SELECT a.d + 10 * b.d + 100 * c.d + 1000 * e.d AS n FROM (${digits}) a, (${digits}) b, (${digits}) c, (${digits}) e`;
 
-function insertAll(kind: MysqlKind, id: string, values: Readonly<Record<string, string>>): string {
-  const here = Object.entries(values).filter(([name]) => kind === 'mariadb' || !['v_inet6', 'v_uuid'].includes(name));
+function insertAll(left: ReadonlySet<string>, id: string, values: Readonly<Record<string, string>>): string {
+  const here = Object.entries(values).filter(([name]) => !left.has(name));
   const names = here.map(([name]) => name).join(', ');
   return `INSERT INTO \`every type\` (id, ${names}) VALUES (${id}, ${here.map(([, value]) => value).join(', ')})`;
 }

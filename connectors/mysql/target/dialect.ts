@@ -89,13 +89,12 @@ function relatives(collation: string): string[] {
   return others;
 }
 
-/** A type of the other family, by one of this one that holds its text; undefined when it is here. */
-export function strangeType(spelled: string, { flavor }: { readonly flavor: Flavor }): string | undefined {
+/** A type of the other family or of a newer server, by one that holds its text; undefined when it is here. */
+export function strangeType(spelled: string, { session, flavor }: Dialect): string | undefined {
   const name = spelled.toLowerCase();
-  if (flavor === 'mysql') {
-    if (name === 'uuid') return 'char(36)';
-    if (name === 'inet6') return 'varchar(45)';
-    if (name === 'inet4') return 'varchar(15)';
-  } else if (name === 'geomcollection') return 'geometrycollection';
+  if (name === 'uuid' && !atLeast(session, { mariadb: [10, 7] })) return 'char(36)';
+  if (name === 'inet6' && !atLeast(session, { mariadb: [10, 5] })) return 'varchar(45)';
+  if (name === 'inet4' && !atLeast(session, { mariadb: [10, 10] })) return 'varchar(15)';
+  if (name === 'geomcollection' && flavor === 'mariadb') return 'geometrycollection';
   return undefined;
 }

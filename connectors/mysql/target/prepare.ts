@@ -132,7 +132,7 @@ async function makeReceiver(session: Session, books: Books, work: Work): Promise
   return notes;
 }
 
-/** What a table can be without, when this server does not know it: generated columns, defaults, partitions. */
+/** What a table can be without, when this server does not know it: generated columns, defaults, invisibility, partitions. */
 type Option = { readonly what: string; readonly without: (parts: Parts) => Parts };
 
 /** Gives notes on what is not as at the source. */
@@ -190,15 +190,26 @@ function optionsOf(parts: Parts): Option[] {
         without: columns((column) => (column.name === name ? [] : [column])),
       });
     } else if (special?.default !== undefined || special?.onUpdate !== undefined) {
-      const bare = { ...special, default: undefined, onUpdate: undefined };
       options.push({
         what: `the default of column ${name}`,
-        without: columns((column) => [column.name === name ? { ...column, special: bare } : column]),
+        without: columns((column) => [column.name === name ? undefaulted(column) : column]),
+      });
+    }
+    if (special?.invisible) {
+      options.push({
+        what: `the invisibility of column ${name}`,
+        without: columns((column) => [column.name === name ? shown(column) : column]),
       });
     }
   }
   return options;
 }
+
+const undefaulted = (column: LaidColumn): LaidColumn =>
+  column.special ? { ...column, special: { ...column.special, default: undefined, onUpdate: undefined } } : column;
+
+const shown = (column: LaidColumn): LaidColumn =>
+  column.special ? { ...column, special: { ...column.special, invisible: undefined } } : column;
 
 function substitutes(work: Work, { instead }: Dialect): string[] {
   return [...instead].map(
