@@ -234,7 +234,7 @@ describe('collections', () => {
     ]);
     expect(document.tables[0]).not.toHaveProperty('documents');
     expect(warnings).toEqual([
-      expect.stringMatching(/^c: bookmark, improper_bookmarks, buffer_updation_lag have no effect/),
+      expect.stringMatching(/^c: bookmark, buffer_updation_lag have no effect in mode replace/),
     ]);
   });
 
@@ -322,9 +322,14 @@ tables:
     ['an unknown key at the top', mapping({ tabels: [] }), 'tabels: unknown key "tabels"; did you mean "tables"?'],
     ['an unknown mode', mapping({}, { mode: 'replac' }), /tables\[0\]\.mode: expected one of .*did you mean "replace"/],
     [
-      'a mode of later',
+      'a mode that follows nothing',
       mapping({}, { mode: 'mirroring' }),
-      'tables[0].mode: "mirroring" comes in a later version of Godwit; this one has replace and dumping',
+      /tables\[0\]: "bookmark" is required for mirroring/,
+    ],
+    [
+      'a limit of deletes where nothing is deleted',
+      mapping({}, { mode: 'syncing', bookmark: 'at', max_deleted: '5%' }),
+      /tables\[0\]\.max_deleted: .*is for mirroring/,
     ],
     ['a wrong schedule', mapping({}, { cron: '* * * * 9' }), /tables\[0\]\.cron: The field day_of_week has "9"/],
     ['a wrong schedule for all', mapping({ cron: '0 25 * * *' }), /^cron: The field hour has "25"/],
