@@ -199,7 +199,7 @@ export function adoptedRow({ work, from, number, chunks: pieces }: Adopted, one:
 const sentence = (work: Work, number: number, done: number, of: number): string =>
   `goes on where run ${number} stopped: ${done} of ${of} chunks are there${
     work.snapshotDate === undefined ? '' : `; the snapshot keeps its date ${work.snapshotDate}`
-  }. Chunks read at different moments`;
+  }${work.mode === 'replace' || work.mode === 'dumping' ? '' : '; what is newer comes with the next run'}. Chunks read at different moments`;
 
 /** In the transaction that stores the plan: the chunks and the rows set aside, and a line in the log. */
 export async function storeAdopted(db: Executor, run: RunRow, ordinal: number, adopted: Adopted): Promise<void> {

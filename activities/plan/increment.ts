@@ -88,7 +88,8 @@ export async function decideIncrement(input: IncrementInput): Promise<Incrementa
         ? 'loaded anew, as was asked for'
         : 'not loaded yet: the first run moves all rows';
     const after = now && stateAfter(undefined, now, how);
-    return { step: 'load', follow, work: { ...work, ...(after ? { state: after } : {}) }, notes: [why] };
+    const notes = [why, ...grows(table, follow)];
+    return { step: 'load', follow, work: { ...work, ...(after ? { state: after } : {}) }, notes };
   }
   if (request?.backfill) return backfill(input, follow, request.bounds ?? {});
   const following: Following = {
@@ -110,11 +111,22 @@ export async function decideIncrement(input: IncrementInput): Promise<Incrementa
   const after = now && stateAfter(state, now, how);
   const by = follow.by === 'key' ? `key ${follow.column}` : `bookmark ${follow.column}`;
   const last = `moves what is new since run of ${state.startedAt.slice(0, 16)}Z, by ${by}`;
-  const notes = otherFilter(state, how)
-    ? [last, '`where` is another than in the last run: rows it lets pass by now come when they change, or with --full']
-    : [last];
+  const notes = [last, ...grows(table, follow)];
+  if (otherFilter(state, how)) {
+    notes.push(
+      '`where` is another than in the last run: rows it lets pass by now come when they change, or with --full',
+    );
+  }
   return { step: 'increment', follow, work: { ...work, increment, ...(after ? { state: after } : {}) }, notes };
 }
+
+/** Random keys are as many below the last one as above. */
+const grows = (table: Table, { by, column }: Follow): string[] =>
+  by === 'key' && ['uuid', 'text'].includes(kindOf(table, { by, column, form: 'native' }))
+    ? [
+        `${column}: only rows whose key is greater than those before are found; random ones (UUID version 4) need syncing`,
+      ]
+    : [];
 
 /** Decision 22. */
 const recheckSeconds = 3600;
@@ -142,6 +154,17 @@ function refuse({ entry, work, source, target, table }: IncrementInput): void {
       work,
       `mirroring compares keys in order, and ${sorted.name} is held as another type, ${sorted.native}`,
     );
+  // A mended key is none that the source has: its row would come and be deleted by turns.
+  const mended = work.columns.find(
+    ({ name, fit, misfit }) =>
+      work.key.includes(name) && fit === 'checked' && (misfit === 'null' || misfit === 'clamp'),
+  );
+  if (mode === 'mirroring' && mended) {
+    throw refused(
+      work,
+      `mirroring compares keys, and on_misfit would write others in ${mended.name}; set it to stop or quarantine`,
+    );
+  }
   if (mode === 'mirroring' && !(source.keys && source.keyRanges && target.keys && target.deleteKeys)) {
     throw refused(work, `mirroring needs keys that ${source.system} and ${target.system} can compare`);
   }

@@ -3,7 +3,7 @@ import { eq } from 'drizzle-orm';
 import { MongoClient } from 'mongodb';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { epochOf, unitByGreatest, unitBySize } from '../../activities/plan/instants.ts';
-import { runs, runTables } from '../../db/schema.ts';
+import { jobs, runs, runTables } from '../../db/schema.ts';
 import { createDatabase, createMongoDatabase, missing, type TestDatabase } from '../servers/shared.ts';
 import { install, query } from '../workflow/installation.ts';
 import { type Godwit, runOnce } from './from.ts';
@@ -183,6 +183,106 @@ describe.skipIf(skip)('doubts', () => {
     expect(await there('retried', 'k, n')).toEqual(['1 0', '2 1']);
     const [row] = await godwit.db.select().from(runTables).where(eq(runTables.runId, first.run.id));
     expect(row).toMatchObject({ step: 'increment', rowsWritten: 0 });
+  });
+
+  test('an increment that failed goes on in the next run, however often another schedule ran meanwhile', async () => {
+    await at(`CREATE TABLE goes (id int PRIMARY KEY, n int, t text, at timestamptz NOT NULL);
+      INSERT INTO goes SELECT i, 0, repeat('x', 500), '2020-01-01' FROM generate_series(1, 12000) i;
+      CREATE INDEX ON goes (at); ANALYZE goes`);
+    const how = mapping('goes', { mode: 'mirroring', bookmark: 'at' });
+    await runOnce(godwit, how);
+    await query(target.url, 'ALTER TABLE copy.goes ADD CONSTRAINT odd CHECK (n = 0 OR id <> 11999)');
+    await at(
+      `UPDATE goes SET n = 1, at = timestamptz '2021-01-01' + id * interval '1 second'; DELETE FROM goes WHERE id = 1; ANALYZE goes`,
+    );
+    const failed = await godwit.begin(how);
+    await expect(failed.result()).rejects.toThrow();
+    const [broken] = await godwit.db.select().from(runs).where(eq(runs.id, failed.run.id));
+    const [left] = await godwit.db.select().from(runTables).where(eq(runTables.runId, failed.run.id));
+    expect(left?.chunksDone).toBeGreaterThan(0);
+    if (!broken) throw new Error('no run');
+    const others = Array.from({ length: 25 }, (_, i) => ({
+      ...broken,
+      id: crypto.randomUUID(),
+      number: broken.number + 1 + i,
+      scheduleKey: 'often',
+      status: 'succeeded' as const,
+      workflowId: `often-${i}`,
+      workflowRunId: null,
+    }));
+    await godwit.db.insert(runs).values(others);
+    await godwit.db
+      .update(jobs)
+      .set({ lastRun: broken.number + 25 })
+      .where(eq(jobs.id, broken.jobId));
+    await query(target.url, 'ALTER TABLE copy.goes DROP CONSTRAINT odd');
+    await at('INSERT INTO goes VALUES (20001, 1, NULL, now()); DELETE FROM goes WHERE id = 2');
+    const next = await runOnce(godwit, how);
+    expect(next.notes.join()).toContain(`goes on where run ${broken.number} stopped`);
+    const ones = () =>
+      there('goes', `concat_ws(' ', count(*) FILTER (WHERE n = 1), count(*) FILTER (WHERE id > 20000), min(id))`);
+    // Its keys are compared as they are now; a row that came after it is the next run's.
+    const [now = ''] = await ones();
+    expect(now).toMatch(/^11998 0 3$|^1199[89] 0 [12]$/);
+    await runOnce(godwit, how);
+    expect(await ones()).toEqual(['11999 1 3']);
+    expect(await runOnce(godwit, how)).toMatchObject({ rowsWritten: 0, rowsDeleted: 0 });
+    // A retry of what later runs have done writes nothing.
+    expect(await (await godwit.again(broken.id)).result()).toMatchObject({ status: 'succeeded' });
+    expect(await ones()).toEqual(['11999 1 3']);
+  });
+
+  test('a retry of an increment that failed', async () => {
+    await at(`CREATE TABLE again (id int PRIMARY KEY, n int, at timestamptz NOT NULL DEFAULT now());
+      INSERT INTO again VALUES (1, 0), (2, 0)`);
+    const how = mapping('again', { mode: 'syncing', bookmark: 'at' });
+    await runOnce(godwit, how);
+    await query(target.url, 'ALTER TABLE copy.again ADD CONSTRAINT odd CHECK (n < 2)');
+    await at('UPDATE again SET n = id, at = now()');
+    const failed = await godwit.begin(how);
+    await expect(failed.result()).rejects.toThrow();
+    await query(target.url, 'ALTER TABLE copy.again DROP CONSTRAINT odd');
+    await at('INSERT INTO again VALUES (3, 3)');
+    expect(await (await godwit.again(failed.run.id)).result()).toMatchObject({ status: 'succeeded' });
+    expect((await there('again', 'id, n')).slice(0, 2)).toEqual(['1 1', '2 2']);
+    await runOnce(godwit, how);
+    expect(await there('again', 'id, n')).toEqual(['1 1', '2 2', '3 3']);
+  });
+
+  test('rows set aside: the bookmark goes past them, the books have them, and a change at the source brings them', async () => {
+    await at(
+      `CREATE TABLE aside (id int PRIMARY KEY, n int, at timestamptz NOT NULL DEFAULT now()); INSERT INTO aside VALUES (1, 0)`,
+    );
+    const how = mapping('aside', { mode: 'syncing', bookmark: 'at', recheck: { minutes: 0 }, max_quarantined: 1 });
+    await runOnce(godwit, how);
+    await query(target.url, 'ALTER TABLE copy.aside ADD CONSTRAINT odd CHECK (n < 2)');
+    await at('INSERT INTO aside VALUES (2, 2)');
+    expect(await runOnce(godwit, how)).toMatchObject({ rowsQuarantined: 1 });
+    await at('INSERT INTO aside VALUES (3, 1)');
+    await runOnce(godwit, how);
+    expect(await there('aside')).toEqual(['1', '3']);
+    await at('UPDATE aside SET n = 1, at = now() WHERE id = 2');
+    await runOnce(godwit, how);
+    expect(await there('aside')).toEqual(['1', '2', '3']);
+  });
+
+  test('random keys are told of', async () => {
+    await at('CREATE TABLE drawn (id uuid PRIMARY KEY)');
+    const there = { destination_type: 'files', path: godwit.home, format: 'parquet' };
+    const drawn = await runOnce(godwit, { ...mapping('drawn', { mode: 'logging' }), destination: { there } });
+    expect(drawn.notes.join()).toContain('random ones');
+  });
+
+  test.skipIf(noMongo)('keys that on_misfit would write otherwise are not mirrored', async () => {
+    await using database = await createMongoDatabase();
+    await at('CREATE TABLE mended (id timestamp(3) PRIMARY KEY, at timestamp(3))');
+    const there = { destination_type: 'mongo', url: database.url, schema: database.name };
+    const how = (on_misfit: string) => ({
+      ...mapping('mended', { mode: 'mirroring', bookmark: 'at', on_misfit }),
+      destination: { there },
+    });
+    await expect(runOnce(godwit, how('clamp'))).rejects.toThrow(/MODE_REFUSED.*on_misfit/);
+    await runOnce(godwit, how('stop'));
   });
 
   test('what a mode does with the table another mode left', async () => {

@@ -118,6 +118,29 @@ describe('the lower bound', () => {
     expect(rangeOf(before, now, how).from).toBe('2024-01-01T05:00:00');
   });
 
+  test('of bookmarks without a zone reaches back as long as somebody was open, in whatever zone they are written', () => {
+    // 05:00 is the wall at 10:00 UTC of a zone that is not the job's; who was open for three hours wrote 02:00.
+    const before = state(mark('2024-01-01T05:00:00', '2024-01-01T10:00:00Z', { oldest: '2024-01-01T07:00:00Z' }));
+    expect(rangeOf(before, now, following({ kind: 'timestamp' })).from).toBe('2024-01-01T01:00:00');
+  });
+
+  test('of bookmarks without a zone goes back with the clock of the job', () => {
+    // New York puts its clocks back at 06:00 UTC: what was written at 06:10 UTC shows 01:10, after 01:50.
+    const how = following({
+      kind: 'timestamp',
+      timezone: 'America/New_York',
+      lags: { buffer: 0, grace: 0, recheck: 0 },
+    });
+    const before = state(mark('2024-11-03T01:50:00', '2024-11-03T05:50:00Z'));
+    const after = mark('2024-11-03T01:50:00', '2024-11-03T06:20:00Z');
+    expect(rangeOf(before, after, how).from).toBe('2024-11-03T00:50:00');
+  });
+
+  test('of texts counts the zone in which they may have been written', () => {
+    const how = following({ follow: { ...follow, form: 'text' }, kind: 'timestamptz', timezone: 'America/New_York' });
+    expect(rangeOf(state(mark(undefined, '2024-01-01T10:00:00Z')), now, how).from).toBe('2024-01-01T04:00:00Z');
+  });
+
   test('of epochs is a number of their unit, rounded down', () => {
     const before = state(mark('1704103200123', '2024-01-01T10:00:01.9999Z'));
     const how = following({ follow: { ...follow, form: 'seconds' }, kind: 'int64' });
