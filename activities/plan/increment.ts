@@ -48,8 +48,8 @@ export type IncrementInput = {
   readonly signal: AbortSignal;
 };
 
-const incremental: readonly Mode[] = ['logging', 'syncing', 'mirroring'];
-export const isIncremental = (mode: Mode): boolean => incremental.includes(mode);
+const incremental: readonly string[] = ['logging', 'syncing', 'mirroring'] satisfies Mode[];
+export const isIncremental = (mode: string): boolean => incremental.includes(mode);
 
 /** Undefined for modes that move the whole table. Throws MODE_REFUSED with what is missing. */
 export async function decideIncrement(input: IncrementInput): Promise<Incremental | undefined> {
