@@ -65,7 +65,9 @@ export async function startMongodb(options: MongodbOptions = {}): Promise<Mongod
   let server: ServerProcess;
   let greeting: Greeting | undefined;
   let port = options.port ?? 0;
-  const url = () => `mongodb://${host}:${port}/?directConnection=true`;
+  // Of a majority, as servers since 5.0 have it without being told: what was written is seen by who reads so.
+  const concern = program.kind === 'mongo-java-server' ? '' : '&w=majority';
+  const url = () => `mongodb://${host}:${port}/?directConnection=true${concern}`;
 
   async function start(): Promise<void> {
     for (let tries = 1; ; tries++) {

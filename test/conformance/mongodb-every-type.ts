@@ -148,10 +148,18 @@ export const mongodbEveryType: Readonly<Record<string, readonly Fields[]>> = {
   text_ids: Array.from({ length: 500 }, (_, n) => ({ _id: `key ${n} ${n % 2 ? 'é' : '\\'}`, v: new Int32(n) })),
 };
 
+/** What this server takes of them: before 5.0 no field whose name begins with `$`. */
+export async function mongodbEveryTypeOf(db: Db): Promise<typeof mongodbEveryType> {
+  const { versionArray = [] } = await db.command({ buildInfo: 1 });
+  if (versionArray[0] >= 5) return mongodbEveryType;
+  const keys = (mongodbEveryType.keys ?? []).map(({ $dollar, ...rest }) => rest);
+  return { ...mongodbEveryType, keys };
+}
+
 /** Fills the database; also makes a collection without documents, `empty`. */
 export async function fillEveryType(db: Db): Promise<void> {
   await db.createCollection('empty');
-  for (const [name, documents] of Object.entries(mongodbEveryType)) {
+  for (const [name, documents] of Object.entries(await mongodbEveryTypeOf(db))) {
     await db.collection(name).insertMany(documents.map((fields) => ({ ...fields })) as never[]);
   }
 }

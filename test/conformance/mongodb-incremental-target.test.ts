@@ -31,8 +31,8 @@ import {
 import { chunk, codeOf, writeOptions } from './target.ts';
 
 async function subject(format: 'rows' | 'bson'): Promise<IncrementalSubject> {
-  const { kind } = await sharedMongodb();
-  const database = await createMongoDatabase();
+  const { kind } = await sharedMongodb(4.4);
+  const database = await createMongoDatabase(undefined, 4.4);
   const client = await connect(database.url);
   const db = client.db(database.name);
   const document = ([id, v]: Row): Document => (format === 'rows' ? { _id: id, id, v } : { _id: id, v });
@@ -69,10 +69,8 @@ const big = 'x'.repeat(3 * 1024 * 1024);
 const sweep = (id: number, bounds: KeyRange = {}): Chunk => ({ id, kind: 'sweep', bounds, rows: 0 });
 const never = new AbortController().signal;
 
-/** `$merge` came with 4.2; Godwit needs 4.4. */
-const without = (await missing('mongodb')) || (await sharedMongodb()).kind === 'mongod-3.6';
-
-describe.skipIf(without)('MongoDB as a target of increments', () => {
+// `$merge` came with 4.2; Godwit needs 4.4.
+describe.skipIf(await missing('mongodb/4.4'))('MongoDB as a target of increments', () => {
   testIncrementalTarget('rows', () => subject('rows'));
   testIncrementalTarget('whole documents', () => subject('bson'));
 
@@ -84,7 +82,7 @@ describe.skipIf(without)('MongoDB as a target of increments', () => {
   let folder: string;
   let proxy: FaultProxy;
   beforeAll(async () => {
-    database = await createMongoDatabase();
+    database = await createMongoDatabase(undefined, 4.4);
     client = await connect(database.url);
     target = openTarget({ url: database.url });
     folder = await mkdtemp(join(tmpdir(), 'godwit-mongodb-increment-'));
@@ -165,7 +163,7 @@ describe.skipIf(without)('MongoDB as a target of increments', () => {
     given[0] = { _id: new Int32(1), a: Long.fromNumber(1), b: [null, { 'x.y': 'dots' }] };
     given[1] = { _id: new Int32(2), a: new Int32(2) };
     // mongo-java-server keeps the places of fields that it had before.
-    const moves = (await sharedMongodb()).kind === 'mongo-java-server' ? { a: new Int32(4) } : {};
+    const moves = (await sharedMongodb(4.4)).kind === 'mongo-java-server' ? { a: new Int32(4) } : {};
     given[2] = moves.a ? { _id: new Int32(3), ...moves, b: 1.5 } : { _id: new Int32(3), b: 1.5, a: new Int32(3) };
     const [others] = await wholeRun({ target, subject: batches }, nextRun(work, 3), [[[0], [1], [2]]]);
     expect(others).toMatchObject({ read: 3, updated: 3, unchanged: 0 });

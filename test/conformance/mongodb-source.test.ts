@@ -29,7 +29,6 @@ import type {
 import { openSource } from '../../connectors/mongodb/source.ts';
 import { unescaped } from '../../connectors/postgres/copy-text.ts';
 import type { Row, Value } from '../../connectors/types.ts';
-import type { MongodbKind } from '../../servers/mongodb.ts';
 import { startProxy } from '../../servers/proxy.ts';
 import { createMongoDatabase, missing, sharedMongodb, type TestDatabase } from '../servers/shared.ts';
 import { fillEveryType, mongodbEveryType } from './mongodb-every-type.ts';
@@ -87,7 +86,7 @@ async function mongodbSubject(): Promise<SourceSubject> {
     async cutConnections() {
       proxy.cut();
     },
-    ...(kind === 'mongod' ? {} : { noStorageIdentity: 'mongo-java-server gives collections no UUID' }),
+    ...(kind !== 'mongo-java-server' ? {} : { noStorageIdentity: 'mongo-java-server gives collections no UUID' }),
     async [Symbol.asyncDispose]() {
       await client.close();
       await proxy.stop();
@@ -109,7 +108,9 @@ describe.skipIf(gone)('MongoDB, beyond what every source does', () => {
   let client: MongoClient;
   let db: Db;
   let source: Source;
-  let kindOfServer: MongodbKind;
+  let real: boolean;
+  /** MongoDB before 5.0 takes no field whose name begins with `$`. */
+  let dollars: boolean;
   const named = (name: string): TableName => ({ schema: '', name });
   let made = 0;
   /** A new collection with these documents. */
@@ -129,7 +130,8 @@ describe.skipIf(gone)('MongoDB, beyond what every source does', () => {
 
   beforeAll(async () => {
     const { url, kind } = await sharedMongodb();
-    kindOfServer = kind;
+    real = kind !== 'mongo-java-server';
+    dollars = kind !== 'mongod-3.6';
     database = await createMongoDatabase();
     client = await new MongoClient(url).connect();
     db = client.db(database.name);
@@ -280,7 +282,7 @@ describe.skipIf(gone)('MongoDB, beyond what every source does', () => {
       '1152921504606847000',
     ]);
     // mongo-java-server takes two subtypes, and 0.1 in two types, for one key.
-    if (kindOfServer !== 'mongod') return;
+    if (!real) return;
     const bytes = await collection([
       { _id: new Binary(Buffer.from('x'), 0) },
       { _id: new Binary(Buffer.from('x'), 128) },
@@ -372,13 +374,13 @@ describe.skipIf(gone)('MongoDB, beyond what every source does', () => {
       'with space',
       'ünï"\'`\\',
       'Case',
-      '$dollar',
+      ...(dollars ? ['$dollar'] : []),
       'nested_a.b',
       'nested_ä ö',
     ]);
     expect(rows).toEqual([
-      [1, '1', 2, 3, 4, 6, 7, 8],
-      [2, '"x"', null, null, null, null, null, null],
+      [1, '1', 2, 3, 4, ...(dollars ? [6] : []), 7, 8],
+      [2, '"x"', null, null, null, ...(dollars ? [null] : []), null, null],
     ]);
     const long = 'x'.repeat(200);
     const odd = await rowsOf(
@@ -528,7 +530,7 @@ describe.skipIf(gone)('MongoDB, beyond what every source does', () => {
       ...['9007199254740993', '-9223372036854775808', '9223372036854775807'].map((one) => Long.fromString(one)),
       ...['1E+100', '-0.001'].map((one) => Decimal128.fromString(one)),
       // Of these mongo-java-server has two orders, one to sort by and one to compare with.
-      ...(kindOfServer === 'mongod'
+      ...(real
         ? [
             new Double(Number.NaN),
             new Double(Number.POSITIVE_INFINITY),
@@ -579,8 +581,8 @@ describe.skipIf(gone)('MongoDB, beyond what every source does', () => {
     const sizes: number[] = [];
     for (const chunk of chunks) sizes.push((await readRows(source, table, chunk)).length);
     expect(sizes.reduce((sum, size) => sum + size, 0)).toBe(5000);
-    // The sample of mongo-java-server is not drawn evenly.
-    if (kindOfServer === 'mongod') expect(Math.max(...sizes)).toBeLessThan(1500);
+    // The sample of mongo-java-server is not drawn evenly, nor that of 3.6 from a collection that is all in memory still.
+    if (real && dollars) expect(Math.max(...sizes)).toBeLessThan(1500);
     const rest = await sampled(chunks[3]);
     expect(rest[0]?.id).toBe(5);
     const before = await Promise.all(chunks.slice(0, 4).map((chunk) => readRows(source, table, chunk)));
@@ -728,7 +730,7 @@ describe.skipIf(gone)('MongoDB, beyond what every source does', () => {
   test('the position is the cluster time where the server has one', async () => {
     await using snapshot = await source.open();
     expect(snapshot.consistency).toBe('chunk');
-    expect(snapshot.position).toMatch(kindOfServer === 'mongod' ? /^\d+:\d+$/ : /^$/);
+    expect(snapshot.position).toMatch(real ? /^\d+:\d+$/ : /^$/);
     expect(Math.abs(Date.parse(snapshot.takenAt) - Date.now())).toBeLessThan(60_000);
   });
 

@@ -364,7 +364,7 @@ for (const kind of ['mysql', 'mariadb'] as const) {
       skip(kind === 'mysql' && ssl.have !== 'YES', `MySQL ${ssl.v} was built without a TLS of today`);
       const table = await source.describe(named('many'));
       const plain = await readBytes(source, table, whole, { format: 'pg-text' });
-      if (kind === 'mariadb') {
+      if (kind === 'mariadb' && ssl.have !== 'YES') {
         expect(await codeOf(openSource({ url: database.url, sslmode: 'require' }).identity())).toBe('TLS_FAILED');
         return;
       }
@@ -372,6 +372,8 @@ for (const kind of ['mysql', 'mariadb'] as const) {
       const read = await readBytes(secure, table, whole, { format: 'pg-text' });
       expect(read.bytes.equals(plain.bytes)).toBe(true);
       expect(await codeOf(openSource({ url: database.url, sslmode: 'verify-full' }).identity())).toBe('TLS_FAILED');
+      // Since 11.4 a certificate of its own making, which nobody vouches for.
+      if (kind === 'mariadb') return;
       // Its own authority vouches for it, but not for the name it is reached by.
       const [[at]] = (await client.query('SELECT @@datadir AS folder')) as unknown as [[{ folder: string }]];
       const ssl_ca = await readFile(join(at.folder, 'ca.pem'), 'utf8');
@@ -623,7 +625,9 @@ for (const kind of ['mysql', 'mariadb'] as const) {
         expect((await low.tables()).map(({ name }) => name.name)).toEqual(['many', 'parent']);
         const checks = await low.check();
         expect(checks.filter(({ outcome }) => outcome === 'fail')).toEqual([]);
-        expect(checks.find(({ name }) => name === 'changes')?.outcome).toBe('warn');
+        // MySQL 8.0 shows everybody where tables lie.
+        const shown = has.collation0900 && !has.longFields;
+        expect(checks.find(({ name }) => name === 'changes')?.outcome).toBe(shown ? 'pass' : 'warn');
         await using snapshot = await low.open();
         expect(snapshot.consistency).toBe('chunk');
       } finally {

@@ -143,7 +143,7 @@ export const targets: Readonly<Record<TargetWord, (home: string) => Promise<Targ
   mysql: () => mysqlTarget('mysql'),
   mariadb: () => mysqlTarget('mariadb'),
   async mongo() {
-    const database = await createMongoDatabase();
+    const database = await createMongoDatabase(undefined, 4.4); // increments write with `$merge`
     const client = new MongoClient(database.url);
     return {
       settings: { destination_type: 'mongo', url: database.url, schema: database.name, table: 'item' },

@@ -1,5 +1,5 @@
 import { createServer, type Server } from 'node:http';
-import { type MongodbKind, startMongodb } from '../../servers/mongodb.ts';
+import { type MongodbKind, realMongodb, startMongodb } from '../../servers/mongodb.ts';
 import { type MysqlKind, startMysql } from '../../servers/mysql.ts';
 import { startPostgres } from '../../servers/postgres.ts';
 import { startS3 } from '../../servers/s3.ts';
@@ -21,7 +21,9 @@ const none = async () => {};
 async function mysql(kind: MysqlKind, version?: number): Promise<Started> {
   const url = process.env[`GODWIT_TEST_${kind.toUpperCase()}_URL`];
   if (url && version === undefined) return { address: { url } satisfies MysqlAddress, stop: none };
-  const server = await startMysql({ kind, ...(version ? { version } : {}) });
+  // All tests that name no version, against this one: `GODWIT_TEST_MYSQL_VERSION=5`, `GODWIT_TEST_MARIADB_VERSION=10.6`.
+  const named = version ?? Number(process.env[`GODWIT_TEST_${kind.toUpperCase()}_VERSION`] ?? 0);
+  const server = await startMysql({ kind, ...(named ? { version: named } : {}) });
   return { address: { url: server.url } satisfies MysqlAddress, stop: () => server.stop('immediate') };
 }
 
@@ -35,12 +37,14 @@ const servers: Readonly<Record<string, (version?: number) => Promise<Started>>> 
   },
   mysql: (version) => mysql('mysql', version),
   mariadb: (version) => mysql('mariadb', version),
-  async mongodb() {
+  async mongodb(version) {
     const url = process.env.GODWIT_TEST_MONGODB_URL;
     if (url) return { address: { url, kind: 'mongod' } satisfies MongodbAddress, stop: none };
-    // `mongod-3.6`: the real one that a distribution still has.
-    const kind = process.env.GODWIT_TEST_MONGODB_KIND as MongodbKind | undefined;
-    const server = await startMongodb(kind ? { kind } : {});
+    const kind = (process.env.GODWIT_TEST_MONGODB_KIND as MongodbKind | undefined) ?? (await realMongodb());
+    // Of what came after 3.6, mongo-java-server has all that the tests which ask for a version need.
+    const server = await startMongodb({
+      kind: version !== undefined && kind === 'mongod-3.6' ? 'mongo-java-server' : kind,
+    });
     return { address: { url: server.url, kind: server.kind } satisfies MongodbAddress, stop: server.stop };
   },
   async temporal() {

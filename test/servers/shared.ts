@@ -13,7 +13,7 @@ import type { MysqlKind } from '../../servers/mysql.ts';
 export type PostgresAddress = { readonly url: string };
 /** Of a user who may do everything, without a database. */
 export type MysqlAddress = { readonly url: string };
-/** mongo-java-server has no sessions: no transactions, no snapshots. */
+/** A real one where it can be had. mongo-java-server has no sessions: no transactions, no snapshots. */
 export type MongodbAddress = { readonly url: string; readonly kind: MongodbKind };
 export type TemporalAddress = { readonly address: string };
 export type S3Address = {
@@ -23,6 +23,9 @@ export type S3Address = {
   readonly secretAccessKey: string;
 };
 
+/** The oldest MongoDB that Godwit works with; what tests need of it that 3.6 has not is in mongo-java-server. */
+const oldestMongodb = 4.4;
+
 /** `postgres` is the npm package's version, `postgres/15` a certain one; so with the others. */
 export type ServerName =
   | 'postgres'
@@ -30,6 +33,7 @@ export type ServerName =
   | MysqlKind
   | `${MysqlKind}/${number}`
   | 'mongodb'
+  | `mongodb/${typeof oldestMongodb}`
   | 'temporal'
   | 's3';
 
@@ -55,7 +59,9 @@ export const sharedMariadb = (version?: number): Promise<MysqlAddress> => shared
 const sharedOf = (kind: MysqlKind, version?: number): Promise<MysqlAddress> =>
   have<MysqlAddress>(version === undefined ? kind : `${kind}/${version}`);
 
-export const sharedMongodb = (): Promise<MongodbAddress> => have<MongodbAddress>('mongodb');
+/** Any, or one that has what came after 3.6: `$merge`, pipelines in updates. */
+export const sharedMongodb = (version?: typeof oldestMongodb): Promise<MongodbAddress> =>
+  have<MongodbAddress>(version === undefined ? 'mongodb' : `mongodb/${version}`);
 
 export const sharedTemporal = (): Promise<TemporalAddress> => have<TemporalAddress>('temporal');
 
@@ -113,8 +119,11 @@ export async function createMysqlDatabase(
 }
 
 /** A name of a database in the shared MongoDB that nobody uses: there a database begins with its first document. */
-export async function createMongoDatabase(name = `t_${randomBytes(6).toString('hex')}`): Promise<TestDatabase> {
-  const server = await sharedMongodb();
+export async function createMongoDatabase(
+  name = `t_${randomBytes(6).toString('hex')}`,
+  version?: typeof oldestMongodb,
+): Promise<TestDatabase> {
+  const server = await sharedMongodb(version);
   const url = new URL(server.url);
   url.pathname = `/${encodeURIComponent(name)}`;
   // Of the server's URL, not of the database's: a user's own is looked for in the database of the path.
