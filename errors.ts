@@ -214,7 +214,7 @@ export const codes = {
     'stop',
     409,
     'More rows vanished at the source than `max_deleted` lets be deleted.',
-    'Look at the source. If it is right, raise `max_deleted` and retry the run.',
+    'Look at the source. If it is right, raise `max_deleted` and start a new run.',
   ),
   STATE_CHANGED: entry(
     'stop',

@@ -4,13 +4,14 @@ import type { Target } from '../connectors/contract.ts';
 import { openBounds } from '../db/run-bounds.ts';
 import { runs, runTables, type TableStatus } from '../db/schema.ts';
 import { settingsOf } from '../db/settings.ts';
+import { GodwitError } from '../errors.ts';
 import type { TargetUse } from '../mapping/document.ts';
 import { type Adopted, adoptable, adoptedRow, ownWork, passedByLater, storeAdopted, takenByLater } from './adopt.ts';
 import type { RunRef, Unit, Units } from './contract.ts';
 import type { Deps } from './deps.ts';
 import { ours } from './failures.ts';
 import { type Asked, isIncremental, type Moment } from './plan/increment.ts';
-import { type PlanInput, type PlannedTable, planRun } from './plan/index.ts';
+import { type PlanInput, type PlannedTable, planRun, toFailure } from './plan/index.ts';
 import {
   borrowSource,
   borrowTarget,
@@ -261,8 +262,9 @@ async function goOn(deps: Deps, run: RunRow, known: readonly TableRow[], signal:
   const planned = await decide(deps, run, signal);
   const most = Math.max(0, ...known.map((row) => row.component));
   for (const row of anew) {
-    const one = planned.find((other) => other.target === row.target && other.sourceName === row.sourceName);
-    if (!one) continue;
+    const found = planned.find((other) => other.target === row.target && other.sourceName === row.sourceName);
+    if (!found) continue;
+    const one = passed.has(row.ordinal) && !run.request?.full ? notLoadedAgain(found) : found;
     if (row.work) await discardOld(deps, run, row);
     const { ordinal: _ordinal, runId: _run, ...decided } = rowOf(deps, run, one);
     await db
@@ -270,6 +272,14 @@ async function goOn(deps: Deps, run: RunRow, known: readonly TableRow[], signal:
       .set({ ...fresh, ...emptied, ...decided, component: most + one.component, generation: row.generation + 1 })
       .where(mine([row.ordinal]));
   }
+}
+
+/** By this run's mapping, which is not the newest: it would take the place of what later runs have kept. */
+function notLoadedAgain({ work, ...one }: PlannedTable): PlannedTable {
+  if (!work || one.step !== 'load') return { ...one, ...(work ? { work } : {}) };
+  const message = `${one.sourceName}: a later run has completed it in another way than this one would go on; start a new run.`;
+  const where = { table: one.sourceName, target: one.target };
+  return { ...one, failure: toFailure(new GodwitError('CONFLICT', message, where)) };
 }
 
 async function discardOld(deps: Deps, run: RunRow, row: TableRow): Promise<void> {
