@@ -149,9 +149,10 @@ export const targets: Readonly<Record<TargetWord, (home: string) => Promise<Targ
       settings: { destination_type: 'mongo', url: database.url, schema: database.name, table: 'item' },
       async all() {
         const documents = await client.db().collection('item').find().toArray();
-        return byId(
-          documents.map(({ at, ...rest }) => itemOf({ ...rest, ms: at instanceof Date ? at.getTime() : null })),
-        );
+        // Microseconds are an exact text there.
+        const ms = (at: unknown) =>
+          at instanceof Date ? at.getTime() : typeof at === 'string' ? Date.parse(at) : null;
+        return byId(documents.map(({ at, ...rest }) => itemOf({ ...rest, ms: ms(at) })));
       },
       async [Symbol.asyncDispose]() {
         await client.close();
