@@ -256,6 +256,36 @@ describe.skipIf(skip)('doubts', () => {
     expect(await there('again', 'id, n')).toEqual(['1 1', '2 2', '3 3']);
   });
 
+  test('an increment in blocks whose snapshot is lost begins again, and forgets nothing', async () => {
+    await at(`CREATE TABLE lost (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), n int, t text, at timestamptz NOT NULL);
+      INSERT INTO lost SELECT gen_random_uuid(), 0, repeat('x', 500), '2020-01-01' FROM generate_series(1, 12000); ANALYZE lost`);
+    const how = (more: object = {}) => mapping('lost', { mode: 'mirroring', bookmark: 'at', ...more });
+    await runOnce(godwit, how());
+    await at(`UPDATE lost SET n = 1, at = now(); ANALYZE lost`);
+    const { run, result } = await godwit.begin(how({ time_delay: 0.5 }));
+    const row = async () => {
+      const [found] = await godwit.db.select().from(runTables).where(eq(runTables.runId, run.id));
+      return found;
+    };
+    while (((await row())?.chunksDone ?? 0) === 0) await new Promise((resolve) => setTimeout(resolve, 50));
+    await at(
+      'SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()',
+    );
+    // Deleted and changed behind the first snapshot.
+    await at(
+      `DELETE FROM lost WHERE ctid IN (SELECT ctid FROM lost LIMIT 7); UPDATE lost SET n = 2 WHERE ctid IN (SELECT ctid FROM lost LIMIT 5)`,
+    );
+    expect(await result()).toMatchObject({ status: 'succeeded' });
+    expect(await row()).toMatchObject({ status: 'succeeded', step: 'increment', generation: 2 });
+    await runOnce(godwit, how());
+    const counts = await there(
+      'lost',
+      `concat_ws(' ', count(*), count(*) FILTER (WHERE n = 1), count(*) FILTER (WHERE n = 2))`,
+    );
+    expect(counts).toEqual(['11993 11988 5']);
+    expect(await runOnce(godwit, how())).toMatchObject({ rowsWritten: 0, rowsDeleted: 0 });
+  });
+
   test('rows set aside: the bookmark goes past them, the books have them, and a change at the source brings them', async () => {
     await at(
       `CREATE TABLE aside (id int PRIMARY KEY, n int, at timestamptz NOT NULL DEFAULT now()); INSERT INTO aside VALUES (1, 0)`,
