@@ -163,7 +163,7 @@ describe.skipIf(noServers)('publishing what is complete', () => {
     await expect(result()).rejects.toMatchObject({ cause: { type: 'BOOKS_UNBALANCED' } });
     expect(await tableOf(run.id, 'parent')).toMatchObject({
       status: 'failed',
-      failure: { code: 'BOOKS_UNBALANCED', message: expect.stringContaining('10 read, 9 written') },
+      failure: { code: 'BOOKS_UNBALANCED', message: expect.stringContaining('10 read, but 9 written, 0 unchanged') },
     });
     expect(await tableOf(run.id, 'child')).toMatchObject({ status: 'succeeded', notes: [leftOut] });
     expect((await tableOf(run.id, 'other'))?.status).toBe('succeeded');
