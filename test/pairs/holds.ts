@@ -22,6 +22,8 @@ export const postgresCannot: CannotHold = (_, type, value) => {
   if (value?.is === 'text') return value.value.includes('\0');
   if (value === null || !times.includes(value.is) || typeof value.value !== 'string') return false;
   if (type === 'time') return !withinDay(value.value) && value.value !== '24:00:00';
+  // The year before the first, which instants have; of MySQL's dates those of year 0 are none.
+  if (value.is === 'instant' && /^0000-(0[1-9]|1[0-2])-(?!00)/.test(value.value)) return false;
   return /^(date|timestamp)/.test(type) && !(ordinary(value.value) && calendar(value.value)) && !farYear(value.value);
 };
 
