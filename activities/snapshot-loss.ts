@@ -37,7 +37,8 @@ export async function settleSnapshot(deps: Deps, row: TableRow): Promise<Snapsho
     return refOf(newest);
   }
   // An increment compares what is there: only block ranges mean nothing at another moment.
-  const needs = (kind: Chunk['kind']) => (row.step === 'increment' || row.step === 'backfill' ? kind === 'blocks' : kind !== 'keys');
+  const needs = (kind: Chunk['kind']) =>
+    row.step === 'increment' || row.step === 'backfill' ? kind === 'blocks' : kind !== 'keys';
   if (kinds.some(({ kind }) => needs(kind))) return 'restart';
   const told = `${row.sourceName}: its snapshot was lost; the other chunks are read each at its own moment.`;
   const changed = await db

@@ -5,8 +5,8 @@ import type { JobDocument, TableEntry, TargetUse } from './document.ts';
 import { type Endpoint, readSource, readTarget, systemOf } from './endpoints.ts';
 import { didYouMean, type Path, type Report, report } from './problems.ts';
 import { readText } from './read.ts';
-import { collectionSchema, identifier, mappingSchema, type TableKeys, tableSchema } from './schema.ts';
 import { assignSchedules, type Said, saidAt } from './schedule.ts';
+import { collectionSchema, identifier, mappingSchema, type TableKeys, tableSchema } from './schema.ts';
 import { notifyRules } from './settings.ts';
 
 export type ParsedMapping = {
@@ -283,7 +283,12 @@ function refuseIncremental(entry: Entry, at: Path, found: Report) {
   if (entry.max_deleted !== undefined && entry.mode !== 'mirroring') {
     found.add([...at, 'max_deleted'], `is for mirroring; ${entry.mode} deletes nothing`, 'key');
   }
-  if (entry.mode !== 'replace' && entry.mode !== 'dumping' && entry.documents === 'raw' && entry.bookmark?.includes('.')) {
+  if (
+    entry.mode !== 'replace' &&
+    entry.mode !== 'dumping' &&
+    entry.documents === 'raw' &&
+    entry.bookmark?.includes('.')
+  ) {
     found.add([...at, 'bookmark'], 'expected a field at the top of the documents');
   }
 }
@@ -302,7 +307,8 @@ function warn(entry: Entry, warnings: string[]) {
 }
 
 type Lag = TableKeys['buffer_updation_lag'];
-const lagSeconds = ({ days = 0, hours = 0, minutes = 0 }: NonNullable<Lag>) => ((days * 24 + hours) * 60 + minutes) * 60;
+const lagSeconds = ({ days = 0, hours = 0, minutes = 0 }: NonNullable<Lag>) =>
+  ((days * 24 + hours) * 60 + minutes) * 60;
 
 function maxDeleted(given: NonNullable<TableKeys['max_deleted']>): NonNullable<TableEntry['maxDeleted']> {
   return typeof given === 'number' ? { rows: given } : { share: Number.parseFloat(given) / 100 };
@@ -312,7 +318,10 @@ function maxDeleted(given: NonNullable<TableKeys['max_deleted']>): NonNullable<T
 const following = (entry: Entry): Partial<TableEntry> => {
   if (entry.mode === 'replace' || entry.mode === 'dumping') return {};
   const { minutes, keys } = entry.recheck;
-  const recheck = { ...(minutes === undefined ? {} : { seconds: minutes * 60 }), ...(keys === undefined ? {} : { keys }) };
+  const recheck = {
+    ...(minutes === undefined ? {} : { seconds: minutes * 60 }),
+    ...(keys === undefined ? {} : { keys }),
+  };
   return {
     ...(entry.mode === 'logging' || entry.bookmark === undefined ? {} : { bookmark: entry.bookmark }),
     ...(entry.improper_bookmarks ? { improperBookmarks: true } : {}),

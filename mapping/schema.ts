@@ -67,7 +67,7 @@ const keys = {
     ),
   interval: intervalInput
     .optional()
-    .describe("Instead of `cron`: every so often (`15m`, `2h`, `{hours: 2}`), counted from 1970-01-01T00:00Z"),
+    .describe('Instead of `cron`: every so often (`15m`, `2h`, `{hours: 2}`), counted from 1970-01-01T00:00Z'),
   primary_key: names.optional().describe("Columns that identify a row. Default: the table's own key"),
   primary_key_datatype: z
     .enum(['str', 'uuid', 'int', 'datetime'])
@@ -105,7 +105,9 @@ const keys = {
   partition_years: z
     .tuple([z.number().int().min(1).max(9999), z.number().int().min(1).max(9999)])
     .optional()
-    .describe('PostgreSQL: makes the partitions of these years at once, `[2015, 2030]`. Default: each with its first row'),
+    .describe(
+      'PostgreSQL: makes the partitions of these years at once, `[2015, 2030]`. Default: each with its first row',
+    ),
   partition_col_format: z.enum(['datetime', 'int', 'str']).default('str').describe('What partition_col holds'),
   strict: z
     .boolean()
@@ -136,7 +138,10 @@ const keys = {
       'What incremental modes read again of the last run for rows that were committed late: bookmarks of so many minutes (60), so many keys (10000)',
     ),
   max_deleted: z
-    .union([z.number().int().min(0), z.string().regex(/^(100|\d{1,2})(\.\d+)?%$/, 'expected a number of rows, or a share (5%)')])
+    .union([
+      z.number().int().min(0),
+      z.string().regex(/^(100|\d{1,2})(\.\d+)?%$/, 'expected a number of rows, or a share (5%)'),
+    ])
     .optional()
     .describe('Mirroring: the table fails, and nothing is deleted, when more rows vanished at the source than this'),
   exclude: z.array(name).default([]).describe('Tables a pattern leaves out; may be patterns themselves'),
@@ -209,7 +214,9 @@ export const mappingSchema = z.strictObject({
   interval: intervalInput.optional().describe('Default of the tables'),
   timezone: timezoneInput
     .optional()
-    .describe("IANA name of the zone of schedules, cut-off times and bookmarks without one. Default: the installation's"),
+    .describe(
+      "IANA name of the zone of schedules, cut-off times and bookmarks without one. Default: the installation's",
+    ),
   schedule: scheduleInput.optional().describe('What holds for each schedule of the job beside its times'),
   cut_off_time: cutOffTime
     .optional()

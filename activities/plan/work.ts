@@ -185,7 +185,11 @@ function manuals(input: WorkInput, column: Table['columns'][number]): Fit | unde
   }
   if (column.type.kind !== 'timestamptz') return undefined;
   const { kind: _kind, ...rest } = column.type;
-  const fit = fitMade(input, { ...column, type: { kind: 'timestamp', ...rest }, native: 'timestamp without time zone' });
+  const fit = fitMade(input, {
+    ...column,
+    type: { kind: 'timestamp', ...rest },
+    native: 'timestamp without time zone',
+  });
   if (!fit || fit.fit === 'refused') return fit;
   return { ...fit, type: column.type, note: 'an instant, written as UTC without a zone (strict: false)' };
 }

@@ -257,7 +257,9 @@ describe.skipIf((await missing('postgres')) || (await missing('temporal')))('thr
       [run.id, godwit.deps.sealer.sealJson(content, 'quarantined row')],
     );
     const counts = await ask('GET', `/api/runs/${run.id}/quarantine/counts`);
-    expect(counts.body).toEqual({ items: [{ ordinal: 1, column: 'note', code: 'VALUE_REFUSED', state: 'open', rows: 1 }] });
+    expect(counts.body).toEqual({
+      items: [{ ordinal: 1, column: 'note', code: 'VALUE_REFUSED', state: 'open', rows: 1 }],
+    });
     const opened = await godwit.app.request(`http://127.0.0.1/api/runs/${run.id}/quarantine`, {
       headers: { host: '127.0.0.1' },
     });
