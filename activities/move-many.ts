@@ -27,7 +27,7 @@ import {
   theTable,
   withTable,
 } from './state.ts';
-import { rowsOf, stage, stagingGone } from './tables.ts';
+import { sizeOf, stage, stagingGone } from './tables.ts';
 
 /** Tables of one group moved at once. Small ones wait for answers more than they work. */
 const atOnce = 4;
@@ -192,7 +192,7 @@ async function moveSmall(deps: Deps, run: RunRow, given: GenerationRef, signal: 
   await withTable(deps, run, await loadTable(deps.db, ref), async (table) => {
     await table.target.prepare(table.work);
     if (!table.row.splitDone) {
-      const size = { bytes: deps.config.chunkBytes, rows: rowsOf(deps.config.chunkBytes, table.row) };
+      const size = sizeOf(deps, table.row);
       const found: Chunk[] = [];
       for await (const chunk of piecesOf(table, { size, snapshot: under, signal })) found.push(chunk);
       await deps.db

@@ -17,7 +17,7 @@ import {
   type TableRow,
   workOf,
 } from './state.ts';
-import { rowsOf } from './tables.ts';
+import { sizeOf } from './tables.ts';
 
 /** A small table that begins for the first time, with its chunks found and stored. */
 export type Fresh = { readonly row: TableRow; readonly chunks: readonly Chunk[] };
@@ -40,7 +40,7 @@ export async function beginFresh(
   await using source = await borrowSource(deps, run);
   const found = new Map<number, Fresh>();
   for (const row of fresh) {
-    const size = { bytes: deps.config.chunkBytes, rows: rowsOf(deps.config.chunkBytes, row) };
+    const size = sizeOf(deps, row);
     const cut = { source: source.it, work: workOf(deps, row), options: optionsOf(row) };
     try {
       found.set(row.ordinal, { row, chunks: await Array.fromAsync(piecesOf(cut, { size, snapshot, signal })) });

@@ -83,8 +83,7 @@ export async function split(deps: Deps, args: SplitArgs, signal: AbortSignal): P
     const found: Chunk[] = [];
     let done = true;
     const look = async (table: OpenTable) => {
-      const bytes = deps.config.chunkBytes;
-      const size = { bytes, rows: rowsOf(bytes, row) };
+      const size = sizeOf(deps, row);
       const pieces = piecesOf(table, { size, snapshot, signal, ...(after ? { after } : {}) });
       for await (const chunk of pieces) {
         if (found.length === args.count) {
@@ -101,8 +100,20 @@ export async function split(deps: Deps, args: SplitArgs, signal: AbortSignal): P
   }
 }
 
+/**
+ * What an increment brings is compared and changed by the target, which is work for all of its processors, and a tenth of a
+ * table may be one chunk of a load: so its chunks are smaller.
+ */
+const perIncrement = 8;
+
+export function sizeOf(deps: Deps, row: Pick<TableRow, 'estimatedBytes' | 'estimatedRows' | 'step'>) {
+  const share = row.step === 'increment' || row.step === 'backfill' ? perIncrement : 1;
+  const bytes = Math.max(1024 * 1024, Math.floor(deps.config.chunkBytes / share));
+  return { bytes, rows: rowsOf(bytes, row) };
+}
+
 /** Rows of one chunk, by the estimated width of a row. */
-export const rowsOf = (bytes: number, row: Pick<TableRow, 'estimatedBytes' | 'estimatedRows'>) =>
+const rowsOf = (bytes: number, row: Pick<TableRow, 'estimatedBytes' | 'estimatedRows'>) =>
   row.estimatedRows > 0 && row.estimatedBytes > 0
     ? Math.max(1000, Math.round((bytes * row.estimatedRows) / row.estimatedBytes))
     : 1_000_000;
