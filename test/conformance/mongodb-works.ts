@@ -119,7 +119,7 @@ export async function visible(db: Db, work: Work): Promise<Row[] | undefined> {
 }
 
 export const names = async (db: Db): Promise<string[]> =>
-  (await db.listCollections({}, { nameOnly: true }).toArray()).map(({ name }) => name);
+  (await db.listCollections({}, { nameOnly: true }).toArray()).map(({ name }) => name).sort();
 
 /** What is there for works that are not published. */
 export async function leftovers(db: Db): Promise<string[]> {

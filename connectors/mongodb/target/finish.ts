@@ -112,9 +112,10 @@ async function count(
 }
 
 /** Never the collection of a newer turn: it may be the very one. */
-async function dropAside({ db }: Ledger, prefix: string, { base, staging, turn }: Complete): Promise<void> {
+async function dropAside({ db }: Ledger, prefix: string, { base, staging }: Complete): Promise<void> {
   for (const { name } of await listed(db, { prefix })) {
-    if (name !== staging && (turnIn(base, name) ?? 0) < turn) await dropCollection(db, name);
+    // Not the names of turns: the rows may be under a later one's, or an older one's that nobody renamed yet.
+    if (name !== staging && turnIn(base, name) === undefined) await dropCollection(db, name);
   }
 }
 

@@ -48,6 +48,8 @@ export type WorkDoc = {
   readonly turn: number;
   /** The turn in which publishing began. */
   readonly publishing: number;
+  /** The collection that is completed and published, whatever its name is just now; of servers that give UUIDs. */
+  readonly staging?: { readonly base: string; readonly uuid: string };
   readonly notes: readonly string[];
   /** Indexes that came from the source. */
   readonly indexes: readonly string[];

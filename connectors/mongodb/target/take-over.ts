@@ -1,11 +1,12 @@
 /**
  * Whoever completes, publishes or discards a work first raises its turn and gives the staging a name with the new number:
  * from then on an older one, and every writer, has a name that means nothing. The server renames in one step, with inserts
- * before it or behind it.
+ * before it or behind it. A name that means nothing may come to life again, empty: indexes and rows make their collection. So
+ * the staging is known by its UUID, written down before it gets its first new name.
  */
 import { GodwitError } from '../../../errors.ts';
-import { tableText, type Work } from '../../contract.ts';
-import { dropCollection, listed, renameCollection } from './collections.ts';
+import { swapsIn, tableText, type Work } from '../../contract.ts';
+import { collectionNamed, dropCollection, listed, renameCollection } from './collections.ts';
 import { type Ledger, notPrepared, overtaken, sameTurn, type WorkDoc, within } from './ledger.ts';
 import { asideOf, hashOf, stagingOf, turnIn, turnOf } from './names.ts';
 
@@ -32,25 +33,58 @@ export async function takeOver(ledger: Ledger, work: Work): Promise<Turn> {
   // Names of older turns than the latest were made again by somebody who was overtaken.
   const least = doc.state === 'publishing' ? doc.publishing : 0;
   for (let missed = 0; missed < 3; ) {
-    const turns = (await listed(ledger.db, { prefix: base })).flatMap(({ name }) => {
+    const there = (await listed(ledger.db, { prefix: base })).flatMap(({ name, uuid }) => {
       const found = turnIn(base, name);
-      return found === undefined || found < least ? [] : [found];
+      return found === undefined ? [] : [{ turn: found, uuid }];
     });
-    const latest = Math.max(-1, ...turns);
+    const known = await stagingUuid(ledger, doc._id, base, there);
+    const turns = there.filter((one) => (known === undefined ? one.turn >= least : one.uuid === known));
+    const latest = Math.max(-1, ...turns.map((one) => one.turn));
     if (latest < 0) {
       // Looked for again: not every server lists a collection that is just being renamed.
       missed++;
       await new Promise((resolve) => setTimeout(resolve, 100));
       continue;
     }
-    if (await renameCollection(ledger.db, turnOf(base, latest), mine, false)) return { doc, base, turn, staging: mine };
+    if (await renameCollection(ledger.db, turnOf(base, latest), mine, false)) {
+      if (await isStaging(ledger, mine, known)) return { doc, base, turn, staging: mine };
+      // Between the two somebody took it and somebody else made the name again.
+      await dropCollection(ledger.db, mine);
+    }
     // Between the two somebody gave it another name, in a turn that is over: once more.
     await sameTurn(ledger, work, turn);
   }
   await sameTurn(ledger, work, turn);
-  if (doc.state === 'publishing' || doc.state === 'published') return { doc, base, turn, staging: undefined };
+  if (doc.state === 'published') return { doc, base, turn, staging: undefined };
+  if (doc.state === 'publishing') {
+    const { staging } = (await ledger.works.findOne({ _id: doc._id }, { projection: { staging: 1 } })) ?? {};
+    const known = staging?.base === base ? staging.uuid : undefined;
+    // A replaced table is that very collection under its last name; a snapshot was copied, and its staging dropped.
+    if (!swapsIn(work) || (await isStaging(ledger, work.name.name, known)))
+      return { doc, base, turn, staging: undefined };
+  }
   const where = { table: tableText(work.name), target: work.target };
   throw new GodwitError('CONFLICT', `The staging of ${where.table} was dropped by somebody; start a new run.`, where);
+}
+
+/** Written down by the first who takes over, while nobody has renamed it yet. Undefined where servers give none. */
+async function stagingUuid(
+  { works }: Ledger,
+  _id: string,
+  base: string,
+  there: readonly { readonly turn: number; readonly uuid: string | undefined }[],
+): Promise<string | undefined> {
+  const first = there.find(({ turn }) => turn === 0)?.uuid;
+  if (first !== undefined) {
+    await works.updateOne({ _id, 'staging.base': { $ne: base } }, { $set: { staging: { base, uuid: first } } });
+  }
+  const { staging } = (await works.findOne({ _id }, { projection: { staging: 1 } })) ?? {};
+  return staging?.base === base ? staging.uuid : undefined;
+}
+
+/** Is this the collection that the work's rows are in? True where nobody can tell. */
+async function isStaging({ db }: Ledger, name: string, known: string | undefined): Promise<boolean> {
+  return known === undefined || (await collectionNamed(db, name))?.uuid === known;
 }
 
 /**
