@@ -125,7 +125,7 @@ describe.skipIf((await missing('postgres')) || (await missing('temporal')))('imp
           expect(await names()).toEqual([...wanted].sort());
           return table;
         };
-        for (let id = 1; id <= 40; id++) await put(id, `old ${id}`, now - 10 * 24 * 60 * minute + id * minute);
+        for (let id = 1; id <= 40; id++) await put(id, `old ${id}`, now - 10 * 24 * 60 * minute + id * 60 * minute);
         await put(41, 'none', null);
         expect((await run()).step).toBe('load');
         const quiet = await run();
