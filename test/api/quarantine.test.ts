@@ -28,7 +28,7 @@ type Row = {
 };
 type Replayed = { tables: { sourceName: string; replayed: number; present: number; open: number }[] };
 
-const [noMariadb, noMongo] = [await missing('mariadb'), await missing('mongodb')];
+const [noMariadb, noMongo] = [await missing('mariadb'), await missing('mongodb/4.4')];
 
 describe.skipIf((await missing('postgres')) || (await missing('temporal')))('rows set aside', () => {
   const stack = new AsyncDisposableStack();
@@ -317,7 +317,7 @@ describe.skipIf((await missing('postgres')) || (await missing('temporal')))('row
   });
 
   test.skipIf(noMongo)('go into a MongoDB when the mapping was mended', async () => {
-    await using crm = await createMongoDatabase();
+    await using crm = await createMongoDatabase(undefined, 4.4);
     await using client = new MongoClient(crm.url);
     await mendedMapping('mongo', 'mongo', { url: crm.url });
     expect(await client.db(crm.name).collection('mongo').countDocuments({ day: null })).toBe(1);
