@@ -152,6 +152,6 @@ export async function forgetRuns(db: Executor, { days, perJob }: Retention, page
               SELECT 1 FROM godwit.runs later JOIN godwit.run_tables u ON u.run_id = later.id
               WHERE later.job_id = r.job_id AND later.number > r.number AND u.work IS NOT NULL
                 AND u.target = t.target AND u.source_name = t.source_name))
-      ORDER BY r.ended_at LIMIT ${page})`);
+      ORDER BY r.ended_at, r.number LIMIT ${page})`);
   return (gone.rowCount ?? 0) >= page;
 }
