@@ -18,7 +18,8 @@ const endBackends = (server: string, database: string, kind = 'true') =>
   );
 /** The keeper's session: it holds the exported snapshot and asks nothing. */
 const endKeeper = (server: string, database: string) =>
-  endBackends(server, database, "state = 'idle in transaction' AND query ILIKE '%pg_export_snapshot%'");
+  // By what it asked last: who was writing when the snapshot was made.
+  endBackends(server, database, "state = 'idle in transaction' AND query LIKE '%godwit.next%'");
 
 type Fault = { readonly name: string; readonly make: (here: Installation, database: string) => Promise<unknown> };
 
