@@ -4,6 +4,8 @@ import type { Predicate } from '../connectors/contract.ts';
 import type { RunBounds, RunRequest } from '../db/schema.ts';
 import { GodwitError } from '../errors.ts';
 import type { JobDocument, TableEntry } from '../mapping/document.ts';
+import { dayMs } from '../schedules/dates.ts';
+import { offsetAt, wallClock, writtenInstant } from '../schedules/zone.ts';
 import { strict } from './problem.ts';
 
 const scalar = z.union([z.string(), z.number(), z.boolean()]);
@@ -90,14 +92,11 @@ function refuseBackfill(document: JobDocument, wanted: WantedRun, entries: reado
     ['from', from],
     ['to', to],
   ] as const) {
-    if (dated && text !== undefined && !instant.test(text.trim())) {
+    if (dated && text !== undefined && !writtenInstant.test(text.trim())) {
       throw usage(`\`${name}\` is no date and time such as 2024-02-29 or 2024-02-29T12:00:00 (a bookmark is one)`);
     }
   }
 }
-
-/** As the planner reads it (activities/plan/increment.ts). */
-const instant = /^\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?(?:Z|[+-]\d\d:?\d\d)?)?$/;
 
 const usage = (message: string) => new GodwitError('USAGE', `${message}.`);
 
@@ -132,7 +131,7 @@ export function cutOffAt(text: string, zone: string, now: Date): string | null {
   if (time) {
     const [, hours, minutes, seconds = '0'] = time;
     const of = ((Number(hours) * 60 + Number(minutes)) * 60 + Number(seconds)) * 1000;
-    const today = Math.floor(wallOf(now.getTime(), zone) / dayMs) * dayMs;
+    const today = Math.floor(wallClock(zone, now.getTime()) / dayMs) * dayMs;
     const at = [today, today + dayMs].map((day) => instantOf(day + of, zone)).find((ms) => ms > now.getTime());
     return new Date(at ?? instantOf(today + 2 * dayMs + of, zone)).toISOString();
   }
@@ -142,26 +141,8 @@ export function cutOffAt(text: string, zone: string, now: Date): string | null {
   return new Date(at).toISOString();
 }
 
-const dayMs = 86_400_000;
-
-/** What a clock of the zone shows, as if it were UTC. */
-function wallOf(ms: number, timeZone: string): number {
-  const parts = new Intl.DateTimeFormat('en-US', {
-    timeZone,
-    hourCycle: 'h23',
-    year: 'numeric',
-    month: 'numeric',
-    day: 'numeric',
-    hour: 'numeric',
-    minute: 'numeric',
-    second: 'numeric',
-  }).formatToParts(ms);
-  const of = (type: string) => Number(parts.find((part) => part.type === type)?.value ?? 0);
-  return Date.UTC(of('year'), of('month') - 1, of('day'), of('hour'), of('minute'), of('second')) + (ms % 1000);
-}
-
 /** Of an hour that a change of clocks leaves out: an hour later. */
 function instantOf(wall: number, zone: string): number {
-  const near = wall - (wallOf(wall, zone) - wall);
-  return near - (wallOf(near, zone) - wall);
+  const near = wall - offsetAt(zone, wall);
+  return wall - offsetAt(zone, near);
 }

@@ -115,6 +115,9 @@ export function isoIn(zone: string, instant: number): string {
 /** `2026-11-21T07:00:00` */
 export const wallText = (wall: number): string => new Date(wall).toISOString().slice(0, 19);
 
+/** What a person may write for an end of a backfill: date; time, to microseconds; offset. */
+export const writtenInstant = /^(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?)(Z|[+-]\d\d:?\d\d)?)?$/;
+
 const written = /^(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:\.\d+)?)?)?(Z|[+-]\d\d:?\d\d)?$/i;
 
 /** ISO text; without an offset it is of that zone's clocks. Throws USAGE. */

@@ -18,6 +18,7 @@ import type { LogicalKind } from '../../connectors/types.ts';
 import type { RunBounds, RunRequest } from '../../db/schema.ts';
 import { GodwitError } from '../../errors.ts';
 import type { TableEntry } from '../../mapping/document.ts';
+import { writtenInstant } from '../../schedules/zone.ts';
 import { sameOrder } from '../sweep.ts';
 import { type Following, rangeOf, stateAfter } from './bounds.ts';
 import { epochOf, instantOfWall, microsOf, textOf, unitByGreatest, wallMicros } from './instants.ts';
@@ -303,7 +304,7 @@ function backfill({ entry, work, table, timezone }: IncrementInput, follow: Foll
 
 /** What a person wrote, in the job's zone unless it names one; a date alone is its first or its last instant. */
 function asked(text: string, of: 'from' | 'upto', timezone: string) {
-  const found = /^(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?)(Z|[+-]\d\d:?\d\d)?)?$/.exec(text.trim());
+  const found = writtenInstant.exec(text.trim());
   if (!found) return undefined;
   const [, date = '', given, offset] = found;
   const time = given ?? (of === 'from' ? '00:00:00' : '23:59:59.999999');

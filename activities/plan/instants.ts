@@ -1,6 +1,7 @@
 /** Instants as numbers of microseconds since 1970, for the arithmetic of bookmarks. Canonical texts: connectors/types.ts. */
 import type { Follow } from '../../connectors/contract.ts';
 import type { LogicalKind } from '../../connectors/types.ts';
+import { offsetAt } from '../../schedules/zone.ts';
 
 const pattern = /^([+-]\d{6}|\d{4})-(\d\d)-(\d\d)(?:T(\d\d):(\d\d):(\d\d)(?:\.(\d{1,6}))?)?Z?$/;
 
@@ -72,22 +73,8 @@ export function unitByGreatest(text: string | undefined): Follow['form'] {
 }
 
 /** The wall clock of a zone at an instant, as if it were UTC. */
-export function wallMicros(micros: bigint, zone: string): bigint {
-  const second = floorDiv(micros, 1_000_000n);
-  const parts = new Intl.DateTimeFormat('en-US', {
-    timeZone: zone,
-    hourCycle: 'h23',
-    year: 'numeric',
-    month: 'numeric',
-    day: 'numeric',
-    hour: 'numeric',
-    minute: 'numeric',
-    second: 'numeric',
-  }).formatToParts(Number(second) * 1000);
-  const of = (type: string) => Number(parts.find((part) => part.type === type)?.value ?? 0);
-  const wall = Date.UTC(of('year'), of('month') - 1, of('day'), of('hour'), of('minute'), of('second'));
-  return BigInt(wall) * 1000n + (micros - second * 1_000_000n);
-}
+export const wallMicros = (micros: bigint, zone: string): bigint =>
+  micros + BigInt(offsetAt(zone, Number(floorDiv(micros, 1_000_000n)) * 1000)) * 1000n;
 
 /** The instant at which that zone's clock shows this; of two the earlier, of none the one an hour later. */
 export function instantOfWall(wall: bigint, zone: string): bigint {

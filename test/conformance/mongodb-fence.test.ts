@@ -2,12 +2,10 @@
  * An attempt that is stopped in the midst of its inserts and goes on when a newer one has done the chunk: it must neither
  * add, nor double, nor overwrite. And a run that is killed anywhere ends as if it had not been.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, writeFileSync } from 'node:fs';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import type { Db, MongoClient } from 'mongodb';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { Chunk, Target, Work } from '../../connectors/contract.ts';
@@ -16,6 +14,7 @@ import type { Row } from '../../connectors/types.ts';
 import { waitUntil } from '../../servers/child.ts';
 import { type FaultProxy, startProxy } from '../../servers/proxy.ts';
 import { createMongoDatabase, missing, type TestDatabase } from '../servers/shared.ts';
+import { armed as armedIn, type Child, startChild } from './child.ts';
 import type { ChildArgument } from './mongodb-child.ts';
 import { connect, give, leftovers, names, plainWork, rowsOfAll, visible } from './mongodb-works.ts';
 import { codeOf, writeOptions } from './target.ts';
@@ -85,29 +84,9 @@ describe.skipIf(await missing('mongodb'))('MongoDB as a target, overtaken', () =
     expect(await leftovers(db)).toEqual([]);
   }
 
-  function start(argument: ChildArgument, faults: string): { child: ChildProcess; said: Promise<string> } {
-    const program = fileURLToPath(new URL('mongodb-child.ts', import.meta.url));
-    const file = join(folder, `argument-${argument.work.run}.json`);
-    writeFileSync(file, JSON.stringify(argument));
-    const child = spawn(process.execPath, [program, file], {
-      env: { ...process.env, GODWIT_FAULT_FOLDER: faults },
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
-    let text = '';
-    child.stdout?.on('data', (data) => {
-      text += data;
-    });
-    const said = new Promise<string>((resolve) => {
-      child.on('exit', (_, signal) => resolve(signal ?? text.trim()));
-    });
-    return { child, said };
-  }
-
-  const armed = async (point: string, signal: string): Promise<string> => {
-    const faults = await mkdtemp(join(folder, 'faults-'));
-    await writeFile(join(faults, point), signal);
-    return faults;
-  };
+  const start = (argument: ChildArgument, faults: string): Child =>
+    startChild('mongodb-child.ts', folder, argument, faults);
+  const armed = (point: string, signal: string) => armedIn(folder, point, signal);
 
   for (const point of ['before-commit', 'between-checkpoint-and-commit'] as const) {
     for (const chunk of [keys(1), all]) {

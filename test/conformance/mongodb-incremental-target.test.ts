@@ -1,10 +1,8 @@
 /** MongoDB as a target of increments; and old attempts that wake up when newer ones, and newer runs, have done their work. */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, writeFileSync } from 'node:fs';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { BSON, type Db, type Document, Int32, Long, type MongoClient } from 'mongodb';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { Chunk, KeyRange, Target, Work } from '../../connectors/contract.ts';
@@ -14,6 +12,7 @@ import type { Row } from '../../connectors/types.ts';
 import { waitUntil } from '../../servers/child.ts';
 import { type FaultProxy, startProxy } from '../../servers/proxy.ts';
 import { createMongoDatabase, missing, sharedMongodb, type TestDatabase } from '../servers/shared.ts';
+import { armed as armedIn, type Child, startChild } from './child.ts';
 import { type IncrementalSubject, nextRun, stateOf, testIncrementalTarget, wholeRun } from './incremental-target.ts';
 import type { ChildArgument } from './mongodb-incremental-child.ts';
 import {
@@ -271,28 +270,9 @@ describe.skipIf(await missing('mongodb/4.4'))('MongoDB as a target of increments
 
   // ── Overtaken ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-  function start(argument: ChildArgument, faults: string): { child: ChildProcess; said: Promise<string> } {
-    const program = fileURLToPath(new URL('mongodb-incremental-child.ts', import.meta.url));
-    const file = join(folder, `argument-${argument.work.run}-${++number}.json`);
-    writeFileSync(file, JSON.stringify(argument));
-    const child = spawn(process.execPath, [program, file], {
-      env: { ...process.env, GODWIT_FAULT_FOLDER: faults },
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
-    let text = '';
-    child.stdout?.on('data', (data) => {
-      text += data;
-    });
-    const said = new Promise<string>((resolve) => {
-      child.on('exit', (_, signal) => resolve(signal ?? text.trim()));
-    });
-    return { child, said };
-  }
-  const armed = async (point: string, signal: string): Promise<string> => {
-    const faults = await mkdtemp(join(folder, 'faults-'));
-    await writeFile(join(faults, point), signal);
-    return faults;
-  };
+  const start = (argument: ChildArgument, faults: string): Child =>
+    startChild('mongodb-incremental-child.ts', folder, argument, faults);
+  const armed = (point: string, signal: string) => armedIn(folder, point, signal);
 
   const at: Row[] = [1, 2, 3, 7].map((id) => [id, `${id} loaded`]);
   /** What the old attempt read, and wants to delete. */

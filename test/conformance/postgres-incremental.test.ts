@@ -1,10 +1,7 @@
 /** Increments on PostgreSQL beyond what every target does: faults, every type, the ledger's upgrade, what a table carries. */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import type pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Format, Target, Work } from '../../connectors/contract.ts';
@@ -13,6 +10,7 @@ import type { Row } from '../../connectors/types.ts';
 import type { FaultPoint } from '../../faults.ts';
 import { type FaultProxy, startProxy } from '../../servers/proxy.ts';
 import { createDatabase, type TestDatabase } from '../servers/shared.ts';
+import { armed as armedIn, type Child, startChild } from './child.ts';
 import { nextRun, stateOf, type Way, wholeRun, writeChunks } from './incremental-target.ts';
 import type { ChildArgument } from './postgres-incremental-child.ts';
 import {
@@ -78,28 +76,9 @@ function increments(version: Version) {
     return work;
   };
 
-  function start(argument: ChildArgument, faults: string): { child: ChildProcess; said: Promise<string> } {
-    const program = fileURLToPath(new URL('postgres-incremental-child.ts', import.meta.url));
-    const file = join(folder, `argument-${argument.work.run}.json`);
-    writeFileSync(file, JSON.stringify(argument));
-    const child = spawn(process.execPath, [program, file], {
-      env: { ...process.env, GODWIT_FAULT_FOLDER: faults },
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
-    let text = '';
-    child.stdout?.on('data', (data) => {
-      text += data;
-    });
-    const said = new Promise<string>((resolve) => {
-      child.on('exit', (_, signal) => resolve(signal ?? text.trim()));
-    });
-    return { child, said };
-  }
-  const armed = async (point: FaultPoint, signal: string): Promise<string> => {
-    const faults = await mkdtemp(join(folder, 'faults-'));
-    await writeFile(join(faults, point), signal);
-    return faults;
-  };
+  const start = (argument: ChildArgument, faults: string): Child =>
+    startChild('postgres-incremental-child.ts', folder, argument, faults);
+  const armed = (point: FaultPoint, signal: string) => armedIn(folder, point, signal);
 
   const points: readonly FaultPoint[] = [
     'before-commit',
