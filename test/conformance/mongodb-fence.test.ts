@@ -11,6 +11,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import type { Chunk, Target, Work } from '../../connectors/contract.ts';
 import { openTarget } from '../../connectors/mongodb/target.ts';
 import type { Row } from '../../connectors/types.ts';
+import { GodwitError } from '../../errors.ts';
 import { waitUntil } from '../../servers/child.ts';
 import { type FaultProxy, startProxy } from '../../servers/proxy.ts';
 import { createMongoDatabase, missing, type TestDatabase } from '../servers/shared.ts';
@@ -108,7 +109,14 @@ describe.skipIf(await missing('mongodb'))('MongoDB as a target, overtaken', () =
     }
   }
 
-  test.each(stages)('an insert that was on the wire arrives %s', async (stage) => {
+  test.each(stages)('an insert that was on the wire arrives %s', (stage) => arrivesLate(stage, false));
+
+  // Its worker slept past the heartbeat, and is told to stop as soon as it wakes.
+  test.each(stages)('an insert that was on the wire arrives %s, its writer told to stop', (stage) =>
+    arrivesLate(stage, true),
+  );
+
+  async function arrivesLate(stage: Stage, toldToStop: boolean): Promise<void> {
     const work = plainWork(db.databaseName);
     const url = new URL(database.url);
     url.host = `${proxy.host}:${proxy.port}`;
@@ -127,17 +135,20 @@ describe.skipIf(await missing('mongodb'))('MongoDB as a target, overtaken', () =
       },
       'toServer',
     );
-    const said = codeOf(slow.write(work, claim, give(rowsOfAll(before)), writeOptions()));
+    const stop = new AbortController();
+    const options = { ...writeOptions(), signal: stop.signal };
+    const said = codeOf(slow.write(work, claim, give(rowsOfAll(before)), options));
     await held.promise;
     try {
       await overtake(work, keys(1), stage, () => {
+        if (toldToStop) stop.abort(new GodwitError('FENCED', 'told to stop'));
         proxy.resume();
         return said;
       });
     } finally {
       proxy.resume();
     }
-  });
+  }
 
   test.each(['before-commit', 'between-checkpoint-and-commit', 'after-commit', 'in-swap', 'after-swap'])(
     'a run killed %s goes on where it was',

@@ -3,7 +3,8 @@ import { MongoError } from 'mongodb';
 import { GodwitError } from '../../../errors.ts';
 import { type Batch, type Claim, type Counts, tableText, type Work, type WriteOptions } from '../../contract.ts';
 import { translate } from '../errors.ts';
-import { durable, fenced, lifeOf, stillMine, writeCheckpoint } from './claim.ts';
+import { briefly } from './briefly.ts';
+import { durable, fenced, isOvertaken, lifeOf, stillMine, writeCheckpoint } from './claim.ts';
 import { bytesInto } from './from-bytes.ts';
 import { rowsInto } from './from-rows.ts';
 import type { Sender } from './inserter.ts';
@@ -19,9 +20,12 @@ export type Writing = {
 /** Of a chunk that is not written but swept there are neither rows nor bad ones. */
 export type Attempt = Omit<Writing, 'options'> & { readonly signal: AbortSignal };
 
-/** Runs the attempt until it ends or the signal does; FENCED runs `cleanUp` first. */
+/**
+ * Runs the attempt until it ends or the signal does. Who was overtaken runs `cleanUp` first, whether an answer told him so
+ * (FENCED) or he was told to stop before one came: what he had under way made a collection again.
+ */
 export async function guarded<T>(
-  { work, claim, signal }: Attempt,
+  { ledger, work, claim, signal }: Attempt,
   attempt: (aborted: Promise<never>) => Promise<T>,
   cleanUp: () => Promise<void>,
 ): Promise<T> {
@@ -33,7 +37,10 @@ export async function guarded<T>(
   try {
     return await attempt(aborted);
   } catch (error) {
-    if (signal.aborted) throw signal.reason;
+    if (signal.aborted) {
+      await briefly(isOvertaken(ledger, work, claim).then((overtaken) => (overtaken ? cleanUp() : undefined)));
+      throw signal.reason;
+    }
     const failed = placed(error, work, claim);
     if (failed instanceof GodwitError && failed.code === 'FENCED') await cleanUp();
     throw failed;

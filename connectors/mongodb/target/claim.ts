@@ -74,6 +74,12 @@ export async function stillMine({ chunks }: Ledger, work: Work, claim: Claim, li
   if (!found) throw fenced(work, claim);
 }
 
+/** Has a newer attempt begun, or is the work gone? Then nothing this one still has under way can count. */
+export async function isOvertaken({ chunks }: Ledger, work: Work, claim: Claim): Promise<boolean> {
+  const found = await chunks.findOne({ _id: chunkKey(hashOf(work), claim.chunk.id), life: lifeOf(claim) ?? '' });
+  return found === null || found.epoch > claim.epoch;
+}
+
 /** The last thing an attempt does. Throws FENCED when the epoch has moved on: then what it wrote does not count. */
 export async function writeCheckpoint(
   { chunks }: Ledger,

@@ -4,6 +4,7 @@
  */
 import { Binary, type Collection, type Db } from 'mongodb';
 import { reach } from '../../../faults.ts';
+import { briefly } from './briefly.ts';
 import { type Group, groupDocuments } from './documents.ts';
 import { insertDocuments, type Refused } from './insert.ts';
 import { type IntentDoc, within } from './ledger.ts';
@@ -18,8 +19,6 @@ export type Inserting = {
   /** Throws FENCED when a newer attempt took over. Only saves work: it may happen right behind. */
   readonly fence: () => Promise<void>;
 };
-
-const settleMs = 10_000;
 
 /** What became of a group. */
 export type Sent<G extends Group = Group> = { readonly group: G; readonly refused: readonly Refused[] };
@@ -69,9 +68,10 @@ export class Inserter<G extends Group = Group> implements Sender<G> {
       const before = await this.#start(last, true);
       if (before) yield before;
     }
-    const under = this.#under;
+    if (!this.#under) return;
+    const sent = await this.#or(this.#under);
     this.#under = undefined;
-    if (under) yield await this.#or(under);
+    yield sent;
   }
 
   async #start(group: G, last = false): Promise<Sent<G> | undefined> {
@@ -106,13 +106,7 @@ export class Inserter<G extends Group = Group> implements Sender<G> {
    * an intent.
    */
   async settle(): Promise<void> {
-    const under = Promise.allSettled([this.#under, this.#intending]);
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, settleMs);
-    });
-    await Promise.race([under, late]);
-    clearTimeout(timer);
+    await briefly(this.#under, this.#intending);
   }
 
   /** The intents of this chunk, when nobody can need them. Best effort: they go with the work too. */
