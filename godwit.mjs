@@ -11,6 +11,9 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const minimum = 24;
+// Each thread of Node (a worker has several, for the workflows' sandboxes) else lets its young generation grow to 48 MB, of
+// garbage: moving data makes next to no objects, so that is slower by nothing and saves a worker 100 MB and more.
+const heap = ['--max-semi-space-size=4'];
 const home = path.dirname(fs.realpathSync(fileURLToPath(import.meta.url)));
 const modules = path.join(home, 'node_modules');
 const lockFile = path.join(home, 'package-lock.json');
@@ -129,7 +132,7 @@ function runUnderPinnedNode(args) {
   const exec = args[0] === '--exec';
   if (exec && args[1] === undefined) throw new Error('--exec needs a file.');
   const file = exec ? path.resolve(home, args[1]) : path.join(home, 'cli', 'main.ts');
-  const command = [...flags, file, ...args.slice(exec ? 2 : 0)];
+  const command = [...heap, ...flags, file, ...args.slice(exec ? 2 : 0)];
   const env = {
     // glibc keeps an arena per thread, each with memory that was freed: two are enough, and save a worker some 50 MB.
     MALLOC_ARENA_MAX: '2',

@@ -37,7 +37,7 @@ export class Installation implements AsyncDisposable {
 
   static async start(env: NodeJS.ProcessEnv = {}): Promise<Installation> {
     const home = await mkdtemp(join(tmpdir(), 'godwit-bench-'));
-    const up = spawn(process.execPath, ['cli/main.ts', 'up'], {
+    const up = spawn(process.execPath, [...process.execArgv, 'cli/main.ts', 'up'], {
       cwd: projectFolder,
       env: { ...process.env, GODWIT_HOME: home, PORT: '0', GODWIT_LOG: 'warn', ...env },
       stdio: ['ignore', 'ignore', 'inherit'],
