@@ -1,6 +1,6 @@
 /**
  * Where the wanted values lie in a document: one walk over its elements, nothing built. Fields mostly come in the order
- * they were described in, so the next name is guessed and compared before it is looked up.
+ * they came in before, so the next name is guessed and compared before it is looked up.
  */
 import { GodwitError } from '../../errors.ts';
 import { behindName, bson, keyOfName, nameKey, nameOfKey, sizeOf } from './bson.ts';
@@ -10,19 +10,19 @@ export type Places = { readonly types: Uint8Array; readonly ats: Int32Array };
 
 type Node = {
   readonly name: Uint8Array;
-  /** Among its siblings. */
-  readonly index: number;
   /** -1: known, not wanted. */
   slot: number;
   children?: Level;
+  /** The sibling that came behind it the last time. */
+  next: Node | undefined;
 };
-type Level = { readonly byKey: Map<string, Node>; readonly order: Node[] };
+type Level = { readonly byKey: Map<string, Node>; first: Node | undefined };
 
 export type Known = { readonly path: readonly string[]; readonly slot: number };
 
 export class Locator {
   readonly places: Places;
-  readonly #root: Level = { byKey: new Map(), order: [] };
+  readonly #root: Level = { byKey: new Map(), first: undefined };
   /** Only the key is looked for; whatever else the document has is part of the whole. */
   readonly open: boolean;
 
@@ -44,13 +44,12 @@ export class Locator {
       const key = keyOfName(name);
       let node = level.byKey.get(key);
       if (!node) {
-        node = { name: Buffer.from(name, 'utf8'), index: level.order.length, slot: -1 };
+        node = { name: Buffer.from(name, 'utf8'), slot: -1, next: undefined };
         level.byKey.set(key, node);
-        level.order.push(node);
       }
       if (i === path.length - 1) node.slot = slot;
       else {
-        node.children ??= { byKey: new Map(), order: [] };
+        node.children ??= { byKey: new Map(), first: undefined };
         level = node.children;
       }
     }
@@ -58,21 +57,23 @@ export class Locator {
 
   #walk(level: Level, b: Buffer, at: number): void {
     const { types, ats } = this.places;
-    const { order } = level;
-    let guess = 0;
+    let before: Node | undefined;
     let p = at + 4;
     for (let type = b[p] as number; type !== 0; type = b[p] as number) {
-      let node = order[guess];
+      let node = before ? before.next : level.first;
       let value: number;
       if (node !== undefined && begins(b, p + 1, node.name)) {
         value = p + 2 + node.name.length;
-        guess++;
+        before = node;
       } else {
         value = behindName(b, p + 1);
         const key = nameKey(b, p + 1, value - 1);
         node = level.byKey.get(key);
-        if (node) guess = node.index + 1;
-        else if (!this.open) throw fieldsChanged(nameOfKey(key), 'is not known to the plan');
+        if (node) {
+          if (before) before.next = node;
+          else level.first = node;
+          before = node;
+        } else if (!this.open) throw fieldsChanged(nameOfKey(key), 'is not known to the plan');
       }
       if (node?.children) {
         if (type === bson.object) this.#walk(node.children, b, value);

@@ -13,6 +13,7 @@ import {
   stringStart,
 } from './bson.ts';
 import { cellOf, isNothing, shown } from './cells.ts';
+import { decimalPlain, decimalText } from './decimal.ts';
 import { jsonBytes } from './ejson.ts';
 import type { MongoColumn } from './extras.ts';
 import type { Sink } from './sink.ts';
@@ -69,6 +70,13 @@ function directly(column: MongoColumn): Fast | undefined {
     case 'long':
     case 'as int':
       return number;
+    case 'decimal':
+    case 'as decimal':
+      return (sink, b, type, at) => {
+        if (type !== bson.decimal) return false;
+        sink.ascii(decimalPlain(b, at));
+        return true;
+      };
     case 'bool':
       return (sink, b, type, at) => {
         if (type !== bson.bool) return false;
@@ -118,6 +126,9 @@ function stringified(sink: Sink, b: Buffer, type: number, at: number): boolean {
       return true;
     case bson.objectId:
       sink.hex(b, at, at + 12);
+      return true;
+    case bson.decimal:
+      sink.ascii(decimalText(b, at));
       return true;
     case bson.object:
     case bson.array: {

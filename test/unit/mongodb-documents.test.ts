@@ -23,7 +23,7 @@ import { boundsFilter, keyBounds } from '../../connectors/mongodb/bounds.ts';
 import { bson } from '../../connectors/mongodb/bson.ts';
 import { canonical } from '../../connectors/mongodb/cells.ts';
 import { farInstant, farText, instant, parseInstant } from '../../connectors/mongodb/dates.ts';
-import { doublePlain, plain } from '../../connectors/mongodb/decimal.ts';
+import { decimalPlain, decimalText, doublePlain, plain } from '../../connectors/mongodb/decimal.ts';
 import { jsonText } from '../../connectors/mongodb/ejson.ts';
 import { translate } from '../../connectors/mongodb/errors.ts';
 import { Locator } from '../../connectors/mongodb/locate.ts';
@@ -357,4 +357,83 @@ test('errors of the server are told by their number, and quote nothing', () => {
   for (const code of [2, 11000, 424242]) {
     expect(JSON.stringify([of(code).message, of(code).where, of(code).cause])).not.toContain('secret');
   }
+});
+
+describe('decimals from their bytes', () => {
+  const same = (bytes: Uint8Array) => {
+    const b = Buffer.from([0xaa, ...bytes, 0xbb]);
+    const shown = new Decimal128(Buffer.from(bytes)).toString();
+    expect(decimalText(b, 1)).toBe(shown);
+    expect(decimalPlain(b, 1)).toBe(plain(shown));
+  };
+
+  test('sixteen bytes of any kind are shown as the driver shows them', () => {
+    fc.assert(fc.property(fc.uint8Array({ minLength: 16, maxLength: 16 }), same), { numRuns: 5000 });
+  });
+
+  test('numbers of every length and exponent are shown as the driver shows them', () => {
+    const digits = fc.oneof(
+      fc.bigInt({ min: 0n, max: 10n ** 34n - 1n }),
+      fc.bigInt({ min: 0n, max: 2n ** 54n }),
+      fc.nat().map(BigInt),
+    );
+    const exponent = fc.oneof(fc.integer({ min: -40, max: 10 }), fc.integer({ min: -6176, max: 6111 }));
+    const number = fc.tuple(fc.boolean(), digits, exponent).map(([minus, n, e]) => `${minus ? '-' : ''}${n}E${e}`);
+    fc.assert(
+      fc.property(number, (text) => same(Decimal128.fromString(text).bytes)),
+      { numRuns: 5000 },
+    );
+  });
+
+  test.each([
+    '0',
+    '-0',
+    '0.00',
+    '-0.00',
+    '0E+3',
+    '0E-10',
+    '1E+3',
+    '1.50',
+    '-1E-7',
+    '0.000001',
+    'NaN',
+    'Infinity',
+    '-Infinity',
+    '9999999999999999999999999999999999',
+    '9007199254740991',
+    '9007199254740992',
+    '1E-6176',
+    '9.999999999999999999999999999999999E+6144',
+  ])('%s', (text) => {
+    same(Decimal128.fromString(text).bytes);
+    expect(decimalText(Buffer.from(Decimal128.fromString(text).bytes), 0)).toBe(text);
+  });
+});
+
+test('fields are found in whatever order they come, document after document', () => {
+  const names = ['_id', 'a', 'b', 'bb', 'deep', 'ä'];
+  const known = [...names.filter((name) => name !== 'deep').map((name) => [name]), ['deep', 'x'], ['deep', 'y']];
+  const locator = new Locator(
+    known.map((path, slot) => ({ path, slot })),
+    known.length,
+    false,
+  );
+  const fields = fc.shuffledSubarray([...names]);
+  const inner = fc.shuffledSubarray(['x', 'y']);
+  fc.assert(
+    fc.property(fields, inner, fc.integer({ min: -1000, max: 1000 }), (order, deep, n) => {
+      const numberAt = (path: readonly string[]) => n + known.findIndex((one) => one.join('.') === path.join('.'));
+      const nested = Object.fromEntries(deep.map((name) => [name, new Int32(numberAt(['deep', name]))]));
+      const document = order.map((name) => [name, name === 'deep' ? nested : new Int32(numberAt([name]))]);
+      const b = bytesOf(Object.fromEntries(document));
+      locator.locate(b, 0);
+      for (const [slot, path] of known.entries()) {
+        const [name = '', below] = path;
+        const there = order.includes(name) && (below === undefined || deep.includes(below));
+        expect(locator.places.types[slot]).toBe(there ? bson.int : 0);
+        if (there) expect(b.readInt32LE(locator.places.ats[slot])).toBe(numberAt(path));
+      }
+    }),
+    { numRuns: 1000 },
+  );
 });
