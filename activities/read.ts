@@ -60,9 +60,9 @@ export const readColumn = (column: PlanColumn): ReadColumn => ({
   ...(column.fit === 'checked' ? { guard: { misfit: column.misfit } } : {}),
 });
 
-/** What PostgreSQL cannot hold of other years it refuses itself, and the rows lane mends it. */
+/** What a target of PostgreSQL's years cannot hold of others it refuses itself, and the rows lane mends it. */
 const guardedFor = (target: Target, column: ReadColumn): ReadColumn =>
-  column.guard && target.system === 'postgres' ? { ...column, guard: { ...column.guard, wide: true } } : column;
+  column.guard && target.holds.years === 'postgres' ? { ...column, guard: { ...column.guard, wide: true } } : column;
 
 /** Passes batches on; the fault point lies between the first one's arrival and its way to the target. */
 export async function* arrived<B extends Batch>(batches: AsyncIterable<B>): AsyncGenerator<B> {

@@ -23,7 +23,7 @@ export async function* transform(
   // The CSV of the columnar lane is the source's dialect, not a finished file.
   if (way.lane !== 'columnar' && way.readFormat === way.writeFormat) {
     if (way.readFormat === 'rows' && work.columns.some(mends)) {
-      yield* mended(read() as AsyncIterable<RowsBatch>, work.columns, target.system);
+      yield* mended(read() as AsyncIterable<RowsBatch>, work.columns, target.holds);
       return;
     }
     yield* read();

@@ -517,6 +517,9 @@ export interface Target extends AsyncDisposable {
   readonly appends?: boolean;
   /** In bytes of UTF-8; the planner refuses longer names. */
   readonly nameLimit: number;
+  readonly holds: Holds;
+  /** `strict: false` means here what the manual says: json as text, instants as UTC without a zone (decision 21). */
+  readonly lenient?: boolean;
   identity(): Promise<string>;
   check(): Promise<Check[]>;
   /**
@@ -570,6 +573,14 @@ export interface Target extends AsyncDisposable {
   /** After a published increment: what may be put in order (small parts joined), bounded in time. In words for the run's notes. */
   tidy?(work: Work, signal: AbortSignal): Promise<readonly string[]>;
 }
+
+/** What a target's columns hold of the values that not all systems have. */
+export type Holds = {
+  /** 24:00:00 is a time of day. */
+  readonly endOfDay: boolean;
+  /** Other years than 1 to 9999: those of PostgreSQL's types and its infinities, or all that are finite. */
+  readonly years?: 'postgres' | 'finite';
+};
 
 export type ExistingTable = {
   readonly name: TableName;

@@ -1,20 +1,14 @@
 /** What a column of a logical type can hold of the canonical values (connectors/types.ts), and the nearest that it can. */
+import type { Holds } from '../connectors/contract.ts';
 import type { LogicalType, Value } from '../connectors/types.ts';
 
 export type Test = (value: Value) => boolean;
-
-export type Holder = {
-  /** 24:00:00 is a time of day. */
-  readonly endOfDay: boolean;
-  /** Other years than 1 to 9999: those of PostgreSQL's types and its infinities, or all that are finite. */
-  readonly years?: 'postgres' | 'finite';
-};
 
 /**
  * The years 1 to 9999 of the calendar and finite, unless the holder has more; a time within a day; a decimal's digits; a
  * text without NUL. Undefined: everything. A string is always the value's own text, whatever the type.
  */
-export function holds(type: LogicalType, holder: Holder): Test | undefined {
+export function holds(type: LogicalType, holder: Holds): Test | undefined {
   const { endOfDay } = holder;
   switch (type.kind) {
     case 'date':
@@ -55,7 +49,7 @@ const firstOfPostgres = { year: -4713, day: '11-24' };
 const lastOfPostgres = { date: 5_874_897, moment: 294_276 };
 
 /** In the expanded form of years that do not have four digits. */
-function isFar(text: string, what: 'date' | 'moment', { years }: Holder): boolean {
+function isFar(text: string, what: 'date' | 'moment', { years }: Holds): boolean {
   if (years === undefined) return false;
   if (text === 'infinity' || text === '-infinity') return years === 'postgres';
   const [, digits, month = '', day = ''] = expanded.exec(text) ?? [];
@@ -87,7 +81,7 @@ const decimalTest =
   };
 
 /** Undefined where there is none: NaN, texts. */
-export function nearest(value: Value, type: LogicalType, years?: Holder['years']): Value | undefined {
+export function nearest(value: Value, type: LogicalType, years?: Holds['years']): Value | undefined {
   const text = String(value);
   const below = text.startsWith('-');
   switch (type.kind) {

@@ -1,25 +1,17 @@
 /** The rows lane towards a database: what the mapping says of values that the target's type cannot hold. */
-import type { PlanColumn, RowsBatch, SystemName } from '../connectors/contract.ts';
+import type { Holds, PlanColumn, RowsBatch } from '../connectors/contract.ts';
 import type { Row, Value } from '../connectors/types.ts';
-import { type Holder, holds, nearest, type Test } from './holds.ts';
-
-const holders: Readonly<Record<SystemName, Holder>> = {
-  postgres: { endOfDay: true, years: 'postgres' },
-  mysql: { endOfDay: true },
-  mongodb: { endOfDay: true, years: 'finite' },
-  files: { endOfDay: false },
-};
+import { holds, nearest, type Test } from './holds.ts';
 
 /**
- * `null` and `clamp` mend a value here that `target` cannot hold, whatever the source could do about it itself. What stays as
+ * `null` and `clamp` mend a value here that the target cannot hold, whatever the source could do about it itself. What stays as
  * it is (`stop`, `quarantine`, a clamp that has no nearest value) the target refuses, row by row.
  */
 export async function* mended(
   batches: AsyncIterable<RowsBatch>,
   columns: readonly PlanColumn[],
-  target: SystemName,
+  holder: Holds,
 ): AsyncGenerator<RowsBatch> {
-  const holder = holders[target];
   const menders = columns.flatMap((column, at): Mender[] => {
     const test = mends(column) ? holds(column.type, holder) : undefined;
     return test ? [{ at, column, test, holder }] : [];
@@ -33,7 +25,7 @@ export async function* mended(
 export const mends = ({ fit, misfit, shape }: PlanColumn): boolean =>
   fit === 'checked' && shape === 'native' && (misfit === 'null' || misfit === 'clamp');
 
-type Mender = { readonly at: number; readonly column: PlanColumn; readonly test: Test; readonly holder: Holder };
+type Mender = { readonly at: number; readonly column: PlanColumn; readonly test: Test; readonly holder: Holds };
 
 function mend(row: Row, menders: readonly Mender[]): Row {
   let copy: Value[] | undefined;

@@ -173,12 +173,12 @@ function planColumn(input: WorkInput, column: Table['columns'][number], fit: Fit
 }
 
 /**
- * The manual's `strict: false` on a PostgreSQL target (decision 21): json as text, instants as UTC without a zone. The texts
+ * The manual's `strict: false` where the target has it (decision 21): json as text, instants as UTC without a zone. The texts
  * and the binary form of both kinds of timestamps are the same, so nothing but the column's type is another one.
  */
 function manuals(input: WorkInput, column: Table['columns'][number]): Fit | undefined {
   const { entry, target } = input;
-  if (entry.strict || entry.mode === 'replace' || target.system !== 'postgres') return undefined;
+  if (entry.strict || entry.mode === 'replace' || !target.lenient) return undefined;
   if (column.type.kind === 'json') {
     const fit = asText(input, column);
     return fit.fit === 'refused' ? fit : { ...fit, note: 'json written as text (strict: false)' };

@@ -70,6 +70,7 @@ export function targetOf(store: Store, { compact = compactByDefault, spool }: Op
     refusesMode,
     // Of one step of a path; what must be encoded takes three bytes each, which `refusals` looks at.
     nameLimit: 255,
+    holds: { endOfDay: false },
     identity: () => store.identity(),
     check: () => store.check(),
     fit: (table, format) => table.columns.map((column) => fitOf(column, format)),

@@ -35,6 +35,7 @@ export function openTarget(settings: MongoSettings): Target {
     documents: true,
     // Of database and collection together; `refusals` knows what is left beside the other.
     nameLimit: 253,
+    holds: { endOfDay: true, years: 'finite' },
     identity: () => lazy.use((session) => databaseIdentity(session, address.hosts)),
     check: () => checkTarget(address),
     fit: fitTable,

@@ -52,6 +52,7 @@ export function openTarget(settings: MysqlSettings): Target {
     formats,
     // In bytes; `refusals` counts the 64 characters.
     nameLimit: 256,
+    holds: { endOfDay: true },
     identity: () => identityOf(address),
     check: () => checkTarget(address),
     fit: fitTable,

@@ -43,6 +43,8 @@ export function openTarget(settings: PostgresSettings): Target {
     takesFrames: true,
     partitions: ['datetime'],
     nameLimit: 63,
+    holds: { endOfDay: true, years: 'postgres' },
+    lenient: true,
     identity: () => pool.use(databaseIdentity),
     check: () => checkTarget(address),
     fit: fitTable,

@@ -232,7 +232,7 @@ describe.skipIf(noServer)('What PostgreSQL cannot hold of other systems', () => 
     const counts = await target.write(
       work,
       claim,
-      mended(batches(), work.columns, 'postgres'),
+      mended(batches(), work.columns, target.holds),
       writeOptions(aside ? { quarantine: async (found) => void aside.push(...found) } : {}),
     );
     await target.finish(work);

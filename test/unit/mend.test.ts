@@ -1,9 +1,19 @@
 import { describe, expect, test } from 'vitest';
-import type { PlanColumn, RowsBatch, SystemName } from '../../connectors/contract.ts';
+import type { PlanColumn, RowsBatch } from '../../connectors/contract.ts';
 import { bson } from '../../connectors/mongodb/bson.ts';
 import { cellOf } from '../../connectors/mongodb/cells.ts';
+import { openTarget as mongodb } from '../../connectors/mongodb/target.ts';
+import { openTarget as mysql } from '../../connectors/mysql/target.ts';
+import { openTarget as postgres } from '../../connectors/postgres/target.ts';
 import type { LogicalType, Value } from '../../connectors/types.ts';
 import { mended } from '../../transforms/mend.ts';
+
+const holdersOf = {
+  postgres: postgres({ url: 'postgresql://nobody@nowhere/x' }).holds,
+  mysql: mysql({ url: 'mysql://nobody@nowhere/x' }).holds,
+  mongodb: mongodb({ url: 'mongodb://nowhere/x' }).holds,
+};
+type Name = keyof typeof holdersOf;
 
 const column = (type: LogicalType, misfit: 'null' | 'clamp'): PlanColumn => ({
   from: 'v',
@@ -16,11 +26,11 @@ const column = (type: LogicalType, misfit: 'null' | 'clamp'): PlanColumn => ({
   misfit,
 });
 
-async function mend(value: Value, type: LogicalType, target: SystemName, misfit: 'null' | 'clamp' = 'null') {
+async function mend(value: Value, type: LogicalType, target: Name, misfit: 'null' | 'clamp' = 'null') {
   const batches = (async function* (): AsyncGenerator<RowsBatch> {
     yield { kind: 'rows', rows: [[value]] };
   })();
-  for await (const { rows } of mended(batches, [column(type, misfit)], target)) return rows[0]?.[0];
+  for await (const { rows } of mended(batches, [column(type, misfit)], holdersOf[target])) return rows[0]?.[0];
   return undefined;
 }
 
@@ -29,7 +39,7 @@ describe('A value is mended where its target cannot hold it, and nowhere else', 
   const moment = { kind: 'timestamptz', wide: true } as const;
   const time = { kind: 'time', wide: true } as const;
   /** Targets that hold it. */
-  const cases: readonly (readonly [LogicalType, string, readonly SystemName[]])[] = [
+  const cases: readonly (readonly [LogicalType, string, readonly Name[]])[] = [
     [date, '2024-02-29', ['postgres', 'mysql', 'mongodb']],
     [date, '+010000-01-01', ['postgres', 'mongodb']],
     [date, '-004713-11-24', ['postgres', 'mongodb']],
