@@ -1,5 +1,6 @@
 import { activityInfo } from '@temporalio/activity';
 import { and, eq, inArray, sql } from 'drizzle-orm';
+import { forgetEarlier } from '../db/quarantine.ts';
 import { leases, type RunStatus, runs, runTables } from '../db/schema.ts';
 import { GodwitError } from '../errors.ts';
 import type { EndArgs, Ended, RunRef } from './contract.ts';
@@ -87,6 +88,7 @@ export async function end(deps: Deps, args: EndArgs): Promise<Ended> {
       .update(runs)
       .set({ status: ended.status satisfies RunStatus, failure, endedAt: new Date() })
       .where(and(eq(runs.id, args.runId), eq(runs.epoch, args.epoch)));
+    await forgetEarlier(tx, args.runId);
     await tellEnd(tx as typeof db, deps, { ...run, status: ended.status });
     await tx.delete(leases).where(and(eq(leases.jobId, run.jobId), eq(leases.runId, args.runId)));
     const level = ended.status === 'succeeded' ? 'info' : ended.status === 'failed' ? 'error' : 'warn';

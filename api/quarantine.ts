@@ -42,13 +42,15 @@ const tableLine = z
     open: z.number().int(),
     replayed: z.number().int(),
     waived: z.number().int(),
+    firstAt: s.instant.describe('When the first of them was set aside with these values, by whichever run'),
+    lastAt: s.instant,
   })
   .openapi('QuarantinedTable');
 const list = createRoute({
   ...at,
   path: '/',
   operationId: 'listQuarantined',
-  summary: 'Per run and table, without values',
+  summary: 'Per run and table, without values; a row that is set aside again is counted in the latest run alone',
   request: { query: strict({ ...s.paging, job: z.string().min(1).max(200).optional(), state }) },
   responses: { 200: s.json(s.pageSchema(tableLine), 'The latest runs first') },
 });
@@ -64,7 +66,12 @@ export const quarantineRoutes = (deps: ApiDeps) => {
       ...(jobId ? { jobId } : {}),
       ...(states ? { states } : {}),
     });
-    const shown = items.map((one) => ({ ...one, createdAt: one.createdAt.toISOString() }));
+    const shown = items.map((one) => ({
+      ...one,
+      createdAt: one.createdAt.toISOString(),
+      firstAt: one.firstAt.toISOString(),
+      lastAt: one.lastAt.toISOString(),
+    }));
     return c.json({ items: shown, ...(next ? { next } : {}) }, 200);
   });
 };
@@ -104,6 +111,9 @@ const rowSchema = z
     actor: z.string().nullable(),
     note: z.string().nullable(),
     settledAt: s.maybeInstant,
+    firstAt: s.instant.describe('When a run first set this row aside with these values'),
+    lastAt: s.instant,
+    runs: z.number().int().describe('How many did'),
     values: z.record(z.string(), z.unknown()).describe('By target column'),
     reason: z.string(),
   })
@@ -263,6 +273,8 @@ const rowView = ({ content, runId: _run, generation: _generation, ...row }: Open
   ...row,
   at: row.at.toISOString(),
   settledAt: s.iso(row.settledAt),
+  firstAt: row.firstAt.toISOString(),
+  lastAt: row.lastAt.toISOString(),
   values: Object.fromEntries(content.columns.map((column, i) => [column, jsonValue(content.row[i])])),
   reason: content.reason,
 });

@@ -5,7 +5,7 @@ import type { Executor } from './open.ts';
 import { type Page, type PageWish, pageOf, readCursor } from './paging.ts';
 import { type RunTable, shown } from './run-tables.ts';
 import { tablesLike } from './runs.ts';
-import { jobs, type RunStatus, runs, runTables, type TableStatus } from './schema.ts';
+import { badRows, jobs, type RunStatus, runs, runTables, type TableStatus } from './schema.ts';
 
 export type HistoryWish = PageWish & {
   readonly jobId?: string;
@@ -144,7 +144,8 @@ export async function forgetRuns(db: Executor, { days, perJob }: Retention, page
         AND NOT EXISTS (SELECT 1 FROM godwit.leases l WHERE l.run_id = r.id)
         AND NOT EXISTS (
           SELECT 1 FROM godwit.quarantine q JOIN godwit.run_tables t USING (run_id, ordinal, generation)
-          WHERE q.run_id = r.id AND q.state = 'open' AND t.status = 'succeeded')
+            LEFT JOIN godwit.bad_rows b USING (identity, digest)
+          WHERE q.run_id = r.id AND q.state = 'open' AND (t.status = 'succeeded' OR b.runs > 1))
         AND NOT EXISTS (
           SELECT 1 FROM godwit.run_tables t
           WHERE t.run_id = r.id AND t.work IS NOT NULL AND t.status NOT IN ('succeeded', 'canceled', 'skipped')
@@ -153,5 +154,9 @@ export async function forgetRuns(db: Executor, { days, perJob }: Retention, page
               WHERE later.job_id = r.job_id AND later.number > r.number AND u.work IS NOT NULL
                 AND u.target = t.target AND u.source_name = t.source_name))
       ORDER BY r.ended_at, r.number LIMIT ${page})`);
+  // A chunk that is moved again has forgotten its rows for a moment: the young ones stay.
+  await db.execute(sql`
+    DELETE FROM ${badRows} b WHERE last_at < now() - interval '7 days'
+      AND NOT EXISTS (SELECT 1 FROM godwit.quarantine q WHERE q.identity = b.identity)`);
   return (gone.rowCount ?? 0) >= page;
 }

@@ -3,7 +3,7 @@ import { GodwitError } from '../errors.ts';
 import type { Sealer } from '../secrets/seal.ts';
 import type { Executor } from './open.ts';
 import { type Page, type PageWish, pageOf, readCursor } from './paging.ts';
-import { jobs, quarantine, runs, runTables } from './schema.ts';
+import { badRows, jobs, quarantine, runs, runTables } from './schema.ts';
 
 /** What is sealed (activities/quarantine.ts): the row by its target columns, and why it was refused (reasons quote values). */
 export type Quarantined = {
@@ -27,6 +27,11 @@ const latest = and(
   eq(runTables.ordinal, quarantine.ordinal),
   eq(runTables.generation, quarantine.generation),
 );
+
+/** What is known of it across runs, as long as it is the same row with the same values. */
+const known = and(eq(badRows.identity, quarantine.identity), eq(badRows.digest, quarantine.digest));
+const firstAt = sql`coalesce(${badRows.firstAt}, ${quarantine.at})`;
+const lastAt = sql`coalesce(${badRows.lastAt}, ${quarantine.at})`;
 
 export async function countQuarantined(db: Executor, runId: string) {
   return await db
@@ -72,9 +77,12 @@ export async function listQuarantined(db: Executor, { jobId, runId, states, limi
       open: stateCount('open'),
       replayed: stateCount('replayed'),
       waived: stateCount('waived'),
+      firstAt: sql`min(${firstAt})`.mapWith(quarantine.at),
+      lastAt: sql`max(${lastAt})`.mapWith(quarantine.at),
     })
     .from(quarantine)
     .innerJoin(runTables, latest)
+    .leftJoin(badRows, known)
     .innerJoin(runs, eq(runs.id, quarantine.runId))
     .innerJoin(jobs, eq(jobs.id, runs.jobId))
     .where(
@@ -105,7 +113,13 @@ function olderThan(cursor: string): SQL {
 }
 
 type Row = typeof quarantine.$inferSelect;
-export type OpenedRow = Omit<Row, 'content'> & { readonly content: Quarantined };
+export type OpenedRow = Omit<Row, 'content' | 'identity' | 'digest'> & {
+  readonly content: Quarantined;
+  /** When it was set aside with these values, by how many runs. */
+  readonly firstAt: Date;
+  readonly lastAt: Date;
+  readonly runs: number;
+};
 
 export type RowsWish = {
   readonly runId: string;
@@ -122,18 +136,24 @@ export async function openQuarantined(
   { limit, cursor, ...wish }: PageWish & RowsWish,
 ): Promise<Page<OpenedRow>> {
   const rows = await db
-    .select({ row: quarantine })
+    .select({
+      row: quarantine,
+      firstAt: firstAt.mapWith(quarantine.at),
+      lastAt: lastAt.mapWith(quarantine.at),
+      runs: sql<number>`coalesce(${badRows.runs}, 1)`,
+    })
     .from(quarantine)
     .innerJoin(runTables, latest)
+    .leftJoin(badRows, known)
     .where(and(rowsLike(wish), cursor === undefined ? undefined : behind(cursor)))
     .orderBy(asc(quarantine.ordinal), asc(quarantine.generation), asc(quarantine.chunk), asc(quarantine.row))
     .limit(limit + 1);
   const { items, ...rest } = pageOf(
-    rows.map(({ row }) => row),
+    rows.map(({ row, ...seen }) => ({ ...row, ...seen })),
     limit,
     (row) => [row.ordinal, row.generation, row.chunk, row.row],
   );
-  const opened = items.map(({ content, ...row }) => ({
+  const opened = items.map(({ content, identity: _identity, digest: _digest, ...row }) => ({
     ...row,
     content: sealer.openJson<Quarantined>(content, quarantinePurpose),
   }));
@@ -193,17 +213,85 @@ export async function settleQuarantined(
     ...(ordinal === undefined ? {} : { ordinal }),
     ...(rows === undefined ? {} : { rows }),
   });
-  const settled = await db
-    .update(quarantine)
-    .set({ state, actor, note: note ?? null, settledAt: new Date() })
-    .where(
-      and(
-        wanted,
-        sql`EXISTS (SELECT 1 FROM ${runTables} t WHERE t.run_id = ${quarantine.runId} AND t.ordinal = ${quarantine.ordinal} AND t.generation = ${quarantine.generation})`,
-      ),
-    )
-    .returning({ row: quarantine.row });
-  return settled.length;
+  const said = { state, actor, note: note ?? null, settledAt: new Date() };
+  return await db.transaction(async (tx) => {
+    const settled = await tx
+      .update(quarantine)
+      .set(said)
+      .where(
+        and(
+          wanted,
+          sql`EXISTS (SELECT 1 FROM ${runTables} t WHERE t.run_id = ${quarantine.runId} AND t.ordinal = ${quarantine.ordinal} AND t.generation = ${quarantine.generation})`,
+        ),
+      )
+      .returning({ identity: quarantine.identity, digest: quarantine.digest });
+    await tx
+      .update(badRows)
+      .set(said)
+      .where(
+        sql`(${badRows.identity}, ${badRows.digest}) IN (SELECT identity, digest
+          FROM jsonb_to_recordset(${JSON.stringify(settled)}::jsonb) AS s(identity text, digest text))`,
+      );
+    return settled.length;
+  });
+}
+
+/** A row by its marks. */
+export type Mark = { readonly identity: string; readonly digest: string };
+
+/**
+ * Rows that a run sets aside, by identity, and what is to become of them: one that was given up stays so while its values are the
+ * same; one with other values, or that was written meanwhile, is a new one. Idempotent within a run.
+ */
+export async function seeBadRows(
+  db: Executor,
+  marks: readonly Mark[],
+  { jobId, runId }: { readonly jobId: string; readonly runId: string },
+) {
+  if (marks.length === 0) return new Map<string, never>();
+  // A statement may touch a row once; in one order, or two chunks would wait for each other.
+  const once = new Map(marks.map(({ identity, digest }) => [identity, { identity, digest }]));
+  const given = [...once.values()].sort((a, b) => (a.identity < b.identity ? -1 : 1));
+  const same = sql`${badRows.digest} = excluded.digest AND ${badRows.state} <> 'replayed'`;
+  const kept = (column: string) => sql`CASE WHEN ${same} THEN ${badRows}.${sql.identifier(column)} END`;
+  const seen = await db
+    .insert(badRows)
+    .values(given.map((one) => ({ ...one, jobId, runId })))
+    .onConflictDoUpdate({
+      target: badRows.identity,
+      set: {
+        digest: sql`excluded.digest`,
+        firstAt: sql`CASE WHEN ${same} THEN ${badRows.firstAt} ELSE now() END`,
+        lastAt: sql`now()`,
+        runs: sql`CASE WHEN ${same} THEN ${badRows.runs} + (${badRows.runId} <> excluded.run_id)::int ELSE 1 END`,
+        runId: sql`excluded.run_id`,
+        state: sql`CASE WHEN ${same} THEN ${badRows.state} ELSE 'open' END`,
+        actor: kept('actor'),
+        note: kept('note'),
+        settledAt: kept('settled_at'),
+      },
+    })
+    .returning({
+      identity: badRows.identity,
+      state: badRows.state,
+      actor: badRows.actor,
+      note: badRows.note,
+      settledAt: badRows.settledAt,
+    });
+  return new Map(seen.map(({ identity, ...what }) => [identity, what]));
+}
+
+/**
+ * A run is over: a row that it has set aside again is in its list alone, and no more in those of the runs before. What was written
+ * after all stays there, and what was given up with other values.
+ */
+export async function forgetEarlier(db: Executor, runId: string): Promise<void> {
+  await db.execute(sql`
+    DELETE FROM ${quarantine} old USING ${quarantine} new, ${runTables} t, ${runs} r, ${runs} before
+    WHERE new.run_id = ${runId} AND t.run_id = new.run_id AND t.ordinal = new.ordinal AND t.generation = new.generation
+      AND r.id = new.run_id AND old.identity = new.identity AND before.id = old.run_id
+      AND before.job_id = r.job_id AND before.number < r.number
+      AND (old.state = 'open' OR (old.state = 'waived' AND old.digest = new.digest))`);
 }
 
 /** A replay was refused again: the row stays open, with the new reason. */

@@ -405,6 +405,9 @@ export const quarantine = godwit.table(
     code: text('code').notNull(),
     native: text('native'),
     content: sealed('content').notNull(),
+    /** Of `bad_rows`, and its digest then; null in rows of before there were such. */
+    identity: text('identity'),
+    digest: text('digest'),
     at: instant('at').notNull().defaultNow(),
     /** What became of it: open, written after all, or given up by somebody. */
     state: text('state').$type<'open' | 'replayed' | 'waived'>().notNull().default('open'),
@@ -417,7 +420,32 @@ export const quarantine = godwit.table(
     foreignKey({ columns: [t.runId, t.ordinal], foreignColumns: [runTables.runId, runTables.ordinal] }).onDelete(
       'cascade',
     ),
+    index('quarantine_identity').on(t.identity),
   ],
+);
+
+/** What is known across runs of a row that was set aside: marks (secrets/seal.ts) in place of values. */
+export const badRows = godwit.table(
+  'bad_rows',
+  {
+    /** Of the table, the target and the row's key; without a key, of its values and the reason. */
+    identity: text('identity').primaryKey(),
+    jobId: uuid('job_id')
+      .notNull()
+      .references(() => jobs.id, { onDelete: 'cascade' }),
+    /** Of its values when it was last set aside. Other values are another bad row. */
+    digest: text('digest').notNull(),
+    firstAt: instant('first_at').notNull().defaultNow(),
+    lastAt: instant('last_at').notNull().defaultNow(),
+    runs: integer('runs').notNull().default(1),
+    /** The last of them; it may be forgotten by now. */
+    runId: uuid('run_id').notNull(),
+    state: text('state').$type<'open' | 'replayed' | 'waived'>().notNull().default('open'),
+    actor: text('actor'),
+    note: text('note'),
+    settledAt: instant('settled_at'),
+  },
+  (t) => [index('bad_rows_job').on(t.jobId)],
 );
 
 /** Answers of probes (test, browse, describe, plan) that activities write and the API reads by id; old ones are swept. */

@@ -4,7 +4,7 @@
  *
  * Layout: "GW" · version 1 · key id (6 bytes) · nonce (12) · wrapped data key (32) · tag (16) · nonce (12) · tag (16) · text
  */
-import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
+import { createCipheriv, createDecipheriv, createHmac, hkdfSync, randomBytes } from 'node:crypto';
 import { GodwitError } from '../errors.ts';
 import type { Keyring } from './keyring.ts';
 
@@ -21,6 +21,8 @@ export type Sealer = {
   open(envelope: Uint8Array, purpose: string): Buffer;
   openText(envelope: Uint8Array, purpose: string): string;
   openJson<T>(envelope: Uint8Array, purpose: string): T;
+  /** The same for the same value under the same key and purpose; nobody without the key can tell of which value it is. */
+  mark(value: unknown, purpose: string): string;
 };
 
 export function createSealer(keyring: Keyring): Sealer {
@@ -64,9 +66,15 @@ export function createSealer(keyring: Keyring): Sealer {
     }
   };
 
+  const markKey = Buffer.from(hkdfSync('sha256', keyring.key, '', 'godwit marks', 32));
+
   return {
     seal,
     open,
+    mark: (value, purpose) =>
+      createHmac('sha256', markKey)
+        .update(JSON.stringify([purpose, tag(value)]))
+        .digest('base64url'),
     sealText: (text, purpose) => seal(Buffer.from(text, 'utf8'), purpose),
     openText: (envelope, purpose) => open(envelope, purpose).toString('utf8'),
     sealJson: (value, purpose) => seal(Buffer.from(JSON.stringify(tag(value)), 'utf8'), purpose),

@@ -20,6 +20,7 @@ type Line = {
   readonly open: number;
   readonly replayed: number;
   readonly waived: number;
+  readonly firstAt: string;
 };
 
 /** Counts and codes, no values. */
@@ -38,10 +39,12 @@ export async function list({ config, out, options }: Context, job?: string): Pro
     one.open,
     one.replayed,
     one.waived,
+    one.firstAt.slice(0, 16).replace('T', ' '),
     one.columns.join(', '),
     one.codes.join(', '),
   ]);
-  for (const line of table(rows, ['RUN', 'TABLE', 'OPEN', 'REPLAYED', 'WAIVED', 'COLUMNS', 'CODES'])) out.text(line);
+  for (const line of table(rows, ['RUN', 'TABLE', 'OPEN', 'REPLAYED', 'WAIVED', 'SINCE (UTC)', 'COLUMNS', 'CODES']))
+    out.text(line);
 }
 
 type Row = {
@@ -52,6 +55,9 @@ type Row = {
   readonly code: string;
   readonly native: string | null;
   readonly state: string;
+  readonly firstAt: string;
+  readonly lastAt: string;
+  readonly runs: number;
   readonly reason: string;
   readonly values: Readonly<Record<string, unknown>>;
 };
@@ -73,10 +79,22 @@ export async function show({ config, out, options }: Context, wanted = ''): Prom
       const of = tables.find((each) => each.ordinal === one.ordinal);
       const place = `${of?.sourceName ?? `table ${one.ordinal}`} chunk ${one.chunk} row ${one.row}`;
       out.text(`${place}  ${one.state}  ${one.column ?? ''} ${one.native ?? one.code}: ${one.reason}`);
+      if (one.runs > 1)
+        out.text(
+          `    set aside by ${one.runs} runs, first ${one.firstAt.slice(0, 19)}Z, last ${one.lastAt.slice(0, 19)}Z`,
+        );
       for (const [name, value] of Object.entries(one.values)) out.text(`    ${name} = ${JSON.stringify(value)}`);
     }
   }
-  if (left === most) out.text('No row is set aside there.');
+  if (left < most) return;
+  const aside = tables.some(
+    (one) => one.rowsQuarantined > 0 && ordinals.some((at) => (at ?? one.ordinal) === one.ordinal),
+  );
+  out.text(
+    aside
+      ? 'What was set aside there is in the list of a later run, which met it again.'
+      : 'No row is set aside there.',
+  );
 }
 
 /** NDJSON or CSV, to a file or to stdout. */

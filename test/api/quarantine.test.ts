@@ -6,6 +6,8 @@ import { MongoClient } from 'mongodb';
 import mysql from 'mysql2/promise';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { keyringOf } from '../../secrets/keyring.ts';
+import { createSealer } from '../../secrets/seal.ts';
 import {
   createDatabase,
   createMongoDatabase,
@@ -25,6 +27,10 @@ type Row = {
   reason: string;
   native: string;
   values: Record<string, unknown>;
+  note: string | null;
+  firstAt: string;
+  lastAt: string;
+  runs: number;
 };
 type Replayed = { tables: { sourceName: string; replayed: number; present: number; open: number }[] };
 
@@ -180,6 +186,98 @@ describe.skipIf((await missing('postgres')) || (await missing('temporal')))('row
     expect(leases).toEqual([]);
   });
 
+  test('a row that each run meets again is in every run’s books, and once in the list, of the last run', async () => {
+    const second = await withBad('again', 2);
+    const third = await run('again');
+    expect(third).toMatchObject({ status: 'succeeded', totals: { rowsQuarantined: 3, rowsWritten: 0 } });
+    expect(await rowsOf(second.id)).toEqual([]);
+    const shown = async ({ id }: Run) =>
+      (await rowsOf(id)).map((row) => `${row.values.id} ${row.values.cents} ${row.state} ${row.runs}`).sort();
+    expect(await shown(third)).toEqual(['1 7777 open 2', '1001 1001 open 2', '1002 1002 open 2']);
+    for (const { firstAt, lastAt } of await rowsOf(third.id)) expect(firstAt < lastAt).toBe(true);
+    const lines = async () =>
+      (await ask<{ items: { run: number; open: number }[] }>('GET', '/api/quarantine?job=again&state=open')).body.items;
+    expect(await lines()).toMatchObject([{ run: 3, open: 3 }]);
+
+    // Given up, and changed at the source.
+    const [known] = (await rowsOf(third.id)).filter(({ values }) => values.id === 1002);
+    const place = { ordinal: known?.ordinal, chunk: known?.chunk, row: known?.row };
+    await ask('POST', `/api/runs/${third.id}/quarantine/waive`, { note: 'known', rows: [place] });
+    await sql(shop.url, 'UPDATE orders SET cents = 5001, updated_at = now() WHERE id = 1001');
+    const fourth = await run('again');
+    expect(fourth).toMatchObject({ status: 'succeeded', totals: { rowsQuarantined: 3 } });
+    expect(await shown(fourth)).toEqual(['1 7777 open 3', '1001 5001 open 1', '1002 1002 waived 3']);
+    expect((await rowsOf(fourth.id, '?state=waived')).map(({ note }) => note)).toEqual(['known']);
+    expect(await rowsOf(third.id)).toEqual([]);
+    expect(await lines()).toMatchObject([{ run: 4, open: 2 }]);
+
+    await sql(shop.url, 'UPDATE orders SET cents = 6000, updated_at = now() WHERE id = 1002');
+    const fifth = await run('again');
+    expect(await shown(fifth)).toEqual(['1 7777 open 4', '1001 5001 open 2', '1002 6000 open 1']);
+    // What was given up is in its run's list as it was then.
+    expect(await rowsOf(fourth.id)).toMatchObject([{ state: 'waived', note: 'known', values: { cents: 1002 } }]);
+
+    await sql(dwh.url, 'ALTER TABLE again.orders DROP CONSTRAINT low');
+    const replayed = await ask<Replayed>('POST', `/api/runs/${fifth.id}/quarantine/replay`, {});
+    expect(replayed.body.tables).toMatchObject([{ replayed: 3, present: 0, open: 0 }]);
+    const there = 'SELECT id, cents FROM again.orders WHERE cents > 1000 ORDER BY id';
+    expect((await target(there)).map(({ id, cents }) => `${id} ${cents}`)).toEqual([
+      '1 7777',
+      '1001 5001',
+      '1002 6000',
+    ]);
+    expect(await run('again')).toMatchObject({ status: 'succeeded', totals: { rowsQuarantined: 0, rowsWritten: 0 } });
+    expect(await lines()).toEqual([]);
+
+    // No value, nor a hash of one that somebody could try values against.
+    const { rows: marks } = await godwit.database.pool.query<{ identity: string; digest: string }>(
+      'SELECT identity, digest FROM godwit.bad_rows',
+    );
+    expect(marks.every(({ identity, digest }) => /^[\w-]{43}$/.test(identity) && /^[\w-]{43}$/.test(digest))).toBe(
+      true,
+    );
+    const { marker } = await import('../../activities/quarantine.ts');
+    const work = { target: 't', source: { name: {} }, name: {}, columns: [{ name: 'id' }], key: ['id'] } as never;
+    const bad = { ordinal: 0, row: [1], reason: '' };
+    const other = { mark: createSealer(keyringOf(Buffer.alloc(32, 1))).mark };
+    const mine = marker(godwit.deps.sealer, 'job', work)(bad);
+    expect(mine).toEqual(marker(godwit.deps.sealer, 'job', work)(bad));
+    expect(mine).not.toEqual(marker(other, 'job', work)(bad));
+  });
+
+  test('rows without a key are known by their values, and two that are the same are two', async () => {
+    await sql(
+      shop.url,
+      `CREATE TABLE bare (what text, at timestamptz);
+       INSERT INTO bare VALUES ('good', now()), ('bad', 'infinity'), ('bad', 'infinity'), ('other', 'infinity')`,
+    );
+    await ask('POST', '/api/jobs', {
+      name: 'bare',
+      source: 'shop',
+      destination: { lake: { destination_type: 'files', path: join(godwit.home, 'bare'), schema: 'bare' } },
+      tables: [{ table_name: 'public.bare', mode: 'dumping', on_misfit: 'quarantine', max_quarantined: 3 }],
+    });
+    const whats = async ({ id }: Run) => (await rowsOf(id)).map((row) => `${row.values.what} ${row.runs}`).sort();
+    const first = await run('bare');
+    expect(first).toMatchObject({ status: 'succeeded', failure: null, totals: { rowsQuarantined: 3 } });
+    // Each snapshot has rows of its own.
+    const second = await run('bare');
+    expect([await whats(first), await whats(second)]).toEqual([
+      ['bad 1', 'bad 1', 'other 1'],
+      ['bad 1', 'bad 1', 'other 1'],
+    ]);
+    await ask('POST', '/api/jobs', {
+      name: 'bare',
+      source: 'shop',
+      destination: { lake: { destination_type: 'files', path: join(godwit.home, 'bare'), schema: 'bare2' } },
+      tables: [{ table_name: 'public.bare', mode: 'replace', on_misfit: 'quarantine', max_quarantined: 3 }],
+    });
+    const third = await run('bare');
+    await sql(shop.url, `DELETE FROM bare WHERE what = 'other'`);
+    const fourth = await run('bare');
+    expect([await whats(third), await whats(fourth)]).toEqual([['other 1'], ['bad 2', 'bad 2']]);
+  });
+
   test('an older version of a row is not put over a newer one', async () => {
     const second = await withBad('older', 1);
     expect(second.totals).toMatchObject({ rowsQuarantined: 2 });
@@ -278,7 +376,10 @@ describe.skipIf((await missing('postgres')) || (await missing('temporal')))('row
       });
       await ask('POST', '/api/jobs', mapping('quarantine'));
       await ask('POST', '/api/jobs', dumping('quarantine'));
-      const runs = [await run('copies'), await run('copies'), await run('dumps'), await run('dumps')];
+      const older = await run('copies');
+      // The one that the newer copy has not, and that is still in the list of the older one.
+      await sql(shop.url, 'UPDATE whole SET id = 3 WHERE id = 2');
+      const runs = [older, await run('copies'), await run('dumps'), await run('dumps')];
       expect(runs.map(({ status, totals }) => [status, totals.rowsQuarantined])).toEqual(
         runs.map(() => ['succeeded', 1]),
       );
@@ -293,7 +394,7 @@ describe.skipIf((await missing('postgres')) || (await missing('temporal')))('row
       const connection = await mysql.createConnection(other.url);
       try {
         const [whole] = await connection.query('SELECT id FROM whole ORDER BY id');
-        expect(whole).toEqual([{ id: 1 }, { id: 2 }]);
+        expect(whole).toEqual([{ id: 1 }, { id: 3 }]);
         const [dumps] = await connection.query(
           'SELECT count(*) AS n, sum(day IS NULL) AS gone FROM dump GROUP BY migration_snapshot_date',
         );
