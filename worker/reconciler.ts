@@ -153,6 +153,9 @@ async function one({ deps, queues, row, handle, seen, timezone }: One): Promise<
     const said = { paused: now.paused, note: now.note };
     const { applied } = wantedOf({ ...row, ...said }, zone, queues);
     await adoptPause(deps.db, row, { ...said, applied });
+  } else if (row.appliedAt === null || row.appliedAt < row.updatedAt) {
+    // Stored once more with the same words.
+    await noteApplied(deps.db, row, wanted);
   }
   if (now.next.join() !== row.next.join()) await noteNext(deps.db, row, now.next);
 }

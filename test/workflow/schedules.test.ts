@@ -351,6 +351,10 @@ describe.skipIf(noServers)('schedules', () => {
     expect(tables.body.items.map(({ sourceName }) => sourceName)).toEqual(['public.one']);
     expect((await godwit.request('GET', `/api/jobs/often/runs/${first.number}`)).body.id).toBe(first.id);
 
+    // The same mapping stored again changes nothing, and Temporal has been told it.
+    expect((await godwit.request('PUT', '/api/jobs/often', mapping('2s'))).status).toBe(200);
+    await until(async () => ((await view()).inTemporal ? true : undefined));
+
     const paused = await godwit.request<View>('POST', '/api/jobs/often/schedules/main/pause', { note: 'stocktaking' });
     expect(paused.body).toMatchObject({ paused: true, note: 'stocktaking', actor: 'api', next: [] });
     const handle = godwit.client.schedule.getHandle(paused.body.temporalId);
