@@ -1,5 +1,6 @@
 /** Mappings of the old tool as Godwit reads them: the same keys, and a word about each one that means nothing here. */
 import { collectionSchema, identifier, tableSchema } from '../../mapping/schema.ts';
+import { timeOfDay, timezone } from '../../mapping/settings.ts';
 import type { OldFile, OldMapping } from './python.ts';
 
 export type Converted = {
@@ -41,12 +42,15 @@ function nameOf({ path }: OldMapping, { mappings }: OldFile, fileName: string): 
   return identifier.safeParse(short).success ? short : 'imported';
 }
 
-function convertOne({ mapping }: OldMapping, { settings, functions: defined }: OldFile, name: string): Converted {
+function convertOne({ mapping }: OldMapping, file: OldFile, name: string): Converted {
   const byHand: string[] = [];
   const hand = (what: string) => {
     if (!byHand.includes(what)) byHand.push(what);
   };
-  for (const one of defined) if (functions[one]) hand(functions[one]);
+  for (const one of file.functions) if (functions[one]) hand(functions[one]);
+  for (const one of file.decided) {
+    hand(`${one}: the file makes a number of this variable or compares it, with its default; check what comes of it`);
+  }
   const source = known(mapping.source, 'source', 'source_type', hand);
   for (const key of ['topics', 'apis', 'redis']) {
     if (key in mapping) hand(`${key}: ${later[key === 'apis' ? 'api' : 'kafka']}`);
@@ -76,19 +80,31 @@ function convertOne({ mapping }: OldMapping, { settings, functions: defined }: O
     if (source) hand('it lists no tables and no collections');
     return { name, byHand };
   }
-  const zone = typeof settings.timezone === 'string' ? settings.timezone : manualsZone;
   return {
     name,
     byHand,
     mapping: {
       name,
-      timezone: zone,
-      ...(typeof settings.cut_off_time === 'string' ? { cut_off_time: settings.cut_off_time.slice(0, 8) } : {}),
-      ...(typeof settings.notify === 'boolean' ? { notify: settings.notify } : {}),
+      ...settingsOf(file, hand),
       source,
       ...(Object.keys(destination).length > 0 ? { destination } : {}),
       ...moved,
     },
+  };
+}
+
+/** Those that a mapping may have too. */
+function settingsOf({ settings }: OldFile, hand: Hand): Readonly<Record<string, unknown>> {
+  const { timezone: zone = manualsZone, cut_off_time: given, notify } = settings;
+  const known = timezone.safeParse(zone).success;
+  if (!known) hand(`timezone: the file does not say it by name; ${manualsZone}, the manual’s default, is written`);
+  const cut = typeof given === 'string' ? given.slice(0, 8) : undefined;
+  const timed = timeOfDay.safeParse(cut).success;
+  if (cut !== undefined && !timed) hand('cut_off_time: the file does not say it as a time of day; left out');
+  return {
+    timezone: known ? zone : manualsZone,
+    ...(timed ? { cut_off_time: cut } : {}),
+    ...(typeof notify === 'boolean' ? { notify } : {}),
   };
 }
 
@@ -99,7 +115,8 @@ type Hand = (what: string) => void;
 function known(value: unknown, place: string, typeKey: string, hand: Hand): Record<string, unknown> | undefined {
   if (value === null || typeof value !== 'object' || Array.isArray(value))
     return void hand(`${place}: is no dictionary`);
-  const settings = unmarked(value as Record<string, unknown>, place, hand) as Record<string, unknown>;
+  const given = Object.entries(value).filter(([, one]) => one !== null);
+  const settings = unmarked(Object.fromEntries(given), place, hand) as Record<string, unknown>;
   const type = settings[typeKey];
   if (typeof type === 'string' && later[type]) return void hand(`${place}: ${later[type]}`);
   if (type === 's3' && settings.s3_bucket_name !== undefined && settings.region === undefined) {
@@ -113,7 +130,8 @@ function entry(given: Record<string, unknown>, keys: readonly string[], hand: Ha
   const name = String(given.table_name ?? given.collection_name ?? 'an entry');
   const clean = unmarked(given, name, hand) as Record<string, unknown>;
   const kept = Object.entries(clean).filter(([key, value]) => {
-    if (keys.includes(key)) return value !== null;
+    // `False` stands for none, as the manual has it for partition_col.
+    if (keys.includes(key)) return value !== null && !(value === false && ['bookmark', 'primary_key'].includes(key));
     hand(`${name}: ${key} is not known to Godwit, left out`);
     return false;
   });
@@ -136,7 +154,11 @@ function unmarked(value: unknown, place: string, hand: Hand): unknown {
 }
 
 /** What the settings of the old tool become, in sentences. */
-export function settingsNotes({ settings }: OldFile): string[] {
+export function settingsNotes({ settings, mappings }: OldFile): string[] {
+  const ours = ['timezone', 'cut_off_time', 'notify'].filter(
+    (key) => settings[key] !== undefined && settings[key] !== null,
+  );
+  const once = mappings.length === 0 ? ours : [];
   const notes: Readonly<Record<string, string>> = {
     encryption_store:
       'encryption_store: not needed; what a table remembers is kept beside it on its target. Take over where it stopped: godwit import --state',
@@ -144,5 +166,10 @@ export function settingsNotes({ settings }: OldFile): string[] {
     slack_notif: 'slack_notif: set the token and the channel once for the installation (docs/settings.md)',
     fastapi_server: 'fastapi_server: not needed; schedules are Temporal’s, the API is `godwit api`',
   };
-  return Object.keys(settings).flatMap((key) => notes[key] ?? []);
+  const set = once.map((key) => {
+    const said = String(settings[key]);
+    const value = said.includes('⟦') ? 'VALUE' : said;
+    return `${key}: godwit settings set ${key} ${value}`;
+  });
+  return [...set, ...Object.keys(settings).flatMap((key) => notes[key] ?? [])];
 }

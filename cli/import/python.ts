@@ -11,6 +11,8 @@ export type OldFile = {
   readonly functions: readonly string[];
   /** Environment variables it asked for. */
   readonly variables: readonly string[];
+  /** Those of them that became numbers, or were compared: by their defaults. */
+  readonly decided: readonly string[];
   /** Modules that are not installed here. */
   readonly missing: readonly string[];
 };

@@ -44,7 +44,8 @@ async function importMappings({ out, options }: Context, file: string): Promise<
   if (old.variables.length > 0) {
     out.say(`note: set in your shell before \`godwit apply\`: ${old.variables.join(', ')}`);
   }
-  if (open === 0) out.text('Next: godwit plan FILE, godwit apply FILE; then godwit import --state (docs/import.md).');
+  if (open === 0 && old.mappings.length > 0)
+    out.text('Next: godwit plan FILE, godwit apply FILE; then godwit import --state (docs/import.md).');
   return open > 0 ? exits.partial : exits.succeeded;
 }
 

@@ -114,6 +114,75 @@ describe.skipIf(!python)('godwit import', () => {
     expect(mapping.collections[0]).not.toHaveProperty('query_hint');
   });
 
+  it('reads files whose modules are not installed, and names what hangs on a variable', async () => {
+    const file = join(folder, 'parts.py');
+    writeFileSync(
+      file,
+      `import datetime, os
+from pytz_that_is_not_installed import timezone as other
+from datetime import timezone
+from common_that_is_not_installed import *
+from framework_that_is_not_installed import Base, hook
+
+class Job(Base):
+    pass
+
+@hook
+def process_dict(record):
+    return record
+
+with hook() as session:
+    pass
+
+mapping = {
+    'source': {'source_type': 'pgsql', 'url': 'db.example.org', 'db_name': 'shop', 'username': None, 'port': int(os.getenv('SHOP_PORT', '5433'))},
+    'destination': {},
+    'tables': [
+        {'table_name': 'a', 'cron': 'self-managed', 'mode': 'dumping', 'bookmark': False},
+        {'table_name': 'b', 'cron': 'self-managed', 'mode': 'dumping', 'bookmark': FROM_COMMON,
+         'buffer_updation_lag': datetime.timedelta(hours=2)},
+    ],
+}
+cut_off_time = datetime.time(6, 30, 0, 5)
+`,
+    );
+    const { code, out } = await godwit(['import', file, '--out', folder], env);
+    expect([code, out]).toEqual([3, expect.stringMatching(/by hand: SHOP_PORT: the file makes a number/)]);
+    expect(out).toMatch(/by hand: the function process_dict/);
+    expect(out).toMatch(/by hand: b: a value is put together from common_that_is_not_installed\.FROM_COMMON/);
+    expect(parse(readFileSync(join(folder, 'parts.yaml'), 'utf8'))).toMatchObject({
+      timezone: 'Asia/Kolkata',
+      cut_off_time: '06:30:00',
+      source: { source_type: 'pgsql', url: 'db.example.org', db_name: 'shop', port: 5433 },
+      tables: [
+        { table_name: 'a', cron: 'self-managed', mode: 'dumping' },
+        { table_name: 'b', buffer_updation_lag: { minutes: 120 } },
+      ],
+    });
+  });
+
+  it('does not write what it does not know in the place of a time zone, and says where settings go', async () => {
+    const file = join(folder, 'settings.py');
+    writeFileSync(
+      file,
+      `import os
+settings = {'timezone': os.getenv('ZONE'), 'notify': True, 'encryption_store': {}}
+`,
+    );
+    const alone = await godwit(['import', file, '--out', folder], env);
+    expect([alone.code, alone.out]).toEqual([0, '']);
+    expect(alone.err).toMatch(/godwit settings set timezone VALUE[\s\S]*godwit settings set notify true/);
+    writeFileSync(
+      join(folder, 'zoned.py'),
+      `from settings import settings
+mapping = {'source': {'source_type': 'pgsql', 'url': 'h', 'db_name': 'd'}, 'tables': [{'table_name': 'a', 'mode': 'dumping'}]}
+`,
+    );
+    const { code, out } = await godwit(['import', join(folder, 'zoned.py'), '--out', folder], env);
+    expect([code, out]).toEqual([3, expect.stringMatching(/by hand: timezone: .*Asia\/Kolkata/)]);
+    expect(parse(readFileSync(join(folder, 'zoned.yaml'), 'utf8'))).toMatchObject({ timezone: 'Asia/Kolkata' });
+  });
+
   it('says in a sentence what Python says', async () => {
     const file = join(folder, 'broken.py');
     writeFileSync(file, 'mapping = {\n');
