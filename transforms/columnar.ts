@@ -78,7 +78,9 @@ type Statement = {
   readonly table: string;
   /** Names by input column, for refusals. */
   readonly columns: readonly string[];
-  readonly sql: (input: Input, out: string) => string;
+  readonly sql: (input: Input, out: string, only?: readonly string[]) => string;
+  /** Which folders there are. */
+  readonly folders: (input: Input) => string;
 };
 
 const literal = (text: string): string => `'${text.replaceAll("'", "''")}'`;
@@ -92,21 +94,24 @@ function statementOf(work: PartsWork, given: readonly Projected[] | undefined): 
   const body = format === 'ndjson' ? `${lineOf(projected, work.columns)} AS "line"` : select(projected);
   const list = folders.length > 0 ? `${body}, ${select(folders)}` : body;
   const input = `{${work.columns.map((_, i) => `c${i}: 'VARCHAR'`).join(', ')}}`;
-  const where =
-    folders.length > 0
-      ? `PARTITION_BY (${folders.map(({ name }) => quotedName(name)).join(', ')})`
-      : "FILE_SIZE_BYTES '512MB'";
+  const names = folders.map(({ name }) => quotedName(name)).join(', ');
+  const where = folders.length > 0 ? `PARTITION_BY (${names})` : "FILE_SIZE_BYTES '512MB'";
+  const from = ({ path, line, buffer, parallel }: Input) =>
+    `FROM read_csv(${literal(path)}, columns = ${input}, auto_detect = false, header = false, ` +
+    `delim = ',', quote = '"', escape = '"', nullstr = '', allow_quoted_nulls = false, strict_mode = true, ` +
+    `new_line = '\\n', encoding = 'utf-8', parallel = ${parallel}, max_line_size = ${line}, buffer_size = ${buffer})`;
+  const some = (only: readonly string[]) => `concat_ws('/', ${names}) IN (${only.map(literal).join(', ')})`;
   return {
     format,
     partitioned: folders.length > 0,
     table: tableText(work.name),
     columns: work.columns.map(({ name }) => name),
-    sql: ({ path, line, buffer, parallel }, out) =>
-      `COPY (SELECT ${list} FROM read_csv(${literal(path)}, columns = ${input}, auto_detect = false, header = false, ` +
-      `delim = ',', quote = '"', escape = '"', nullstr = '', allow_quoted_nulls = false, strict_mode = true, ` +
-      `new_line = '\\n', encoding = 'utf-8', parallel = ${parallel}, max_line_size = ${line}, buffer_size = ${buffer})) ` +
-      `TO ${literal(out)} (${formatOptions[format]}${format === 'parquet' && line <= fastLine ? smallDictionary : ''}, ` +
+    sql: (of, out, only) =>
+      `COPY (${only ? 'SELECT * FROM (' : ''}SELECT ${list} ${from(of)}${only ? `) WHERE ${some(only)}` : ''}) ` +
+      `TO ${literal(out)} (${formatOptions[format]}${format === 'parquet' && of.line <= fastLine ? smallDictionary : ''}, ` +
       `${where}, FILENAME_PATTERN 'part-{i}', OVERWRITE_OR_IGNORE)`,
+    folders: (of) =>
+      `SELECT DISTINCT concat_ws('/', ${names}) AS folder FROM (SELECT ${select(folders)} ${from(of)}) ORDER BY 1`,
   };
 }
 
@@ -153,7 +158,7 @@ async function throughPipe(
     if (!(await makeFifo(path))) return undefined;
     return await pipe(head, source, { path, statement, folder, options });
   } catch (error) {
-    if (!(error instanceof Unreadable)) throw error;
+    if (!(error instanceof Unreadable) && !tooManyFolders(statement, error)) throw error;
     await rm(join(folder, 'out'), { recursive: true, force: true });
     return undefined;
   } finally {
@@ -176,7 +181,7 @@ async function pipe(
   await using connection = await connected(options.duckdb);
   const input = { path, line: fastLine, buffer: fastBuffer, parallel: true };
   let over = false;
-  const copying = copy(connection.duckdb, statement, input, folder).finally(() => {
+  const copying = copy(connection.duckdb, statement, input, join(folder, 'out')).finally(() => {
     over = true;
   });
   copying.catch(() => {});
@@ -278,7 +283,7 @@ async function throughFile(
   const interrupt = () => connection.duckdb.interrupt();
   options.signal.addEventListener('abort', interrupt);
   try {
-    const parts = await copy(connection.duckdb, statement, input, folder);
+    const parts = await copyByFolders(connection.duckdb, statement, input, folder);
     return balanced(parts, csv.rows, statement);
   } catch (error) {
     options.signal.throwIfAborted();
@@ -322,16 +327,53 @@ async function connected(duckdb: DuckDb) {
 
 // ── Its result ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-async function copy(
+/** DuckDB has buffers for each folder that it writes to: of more than its memory takes some are written at a time. */
+async function copyByFolders(
   connection: DuckDBConnection,
   statement: Statement,
   input: Input,
   folder: string,
 ): Promise<FileBatch[]> {
-  const out = join(folder, 'out');
+  const parts: FileBatch[] = [];
+  const groups: (readonly string[] | undefined)[] = [undefined];
+  for (let n = 0; groups.length > 0; n++) {
+    const only = groups.shift();
+    const out = join(folder, `out-${n}`);
+    try {
+      parts.push(...(await copy(connection, statement, input, out, only)));
+    } catch (error) {
+      if (!tooManyFolders(statement, error) || only?.length === 1) throw error;
+      await rm(out, { recursive: true, force: true });
+      const all = only ?? (await foldersOf(connection, statement, input));
+      const size = only ? Math.ceil(all.length / 2) : foldersAtOnce;
+      for (let at = 0; at < all.length; at += size) groups.push(all.slice(at, at + size));
+    }
+  }
+  return parts;
+}
+
+const foldersAtOnce = 64;
+const tooManyFolders = ({ partitioned }: Statement, error: unknown): boolean =>
+  partitioned && error instanceof GodwitError && error.code === 'ROW_TOO_LARGE';
+
+async function foldersOf(connection: DuckDBConnection, statement: Statement, input: Input): Promise<string[]> {
+  try {
+    return (await connection.runAndReadAll(statement.folders(input))).getRows().map(([name]) => String(name));
+  } catch (error) {
+    throw translate(error, statement);
+  }
+}
+
+async function copy(
+  connection: DuckDBConnection,
+  statement: Statement,
+  input: Input,
+  out: string,
+  only?: readonly string[],
+): Promise<FileBatch[]> {
   await mkdir(out, { recursive: true });
   try {
-    const result = await connection.runAndReadAll(statement.sql(input, out));
+    const result = await connection.runAndReadAll(statement.sql(input, out, only));
     if (statement.format === 'parquet') {
       // filename, count, file_size_bytes, …
       return result.getRows().map((row) => part(out, String(row[0]), Number(row[1]), Number(row[2])));

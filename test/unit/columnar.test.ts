@@ -322,6 +322,19 @@ describe('Hive folders', () => {
     });
   });
 
+  test('more of them than DuckDB has memory for at once', async () => {
+    const texts = Array.from({ length: 8 }, (_, i) => column(`t${i}`, { kind: 'text' }));
+    const columns = [column('id', { kind: 'int32' }), column('day', { kind: 'date', wide: true }), ...texts];
+    const day = (i: number) => new Date(Date.UTC(2022, 0, 1 + (i % 900))).toISOString().slice(0, 10);
+    const csv = Array.from({ length: 2700 }, (_, i) => `${i},${day(i)},${texts.map((_, n) => `"t${n}"`)}\n`).join('');
+    const partition = { column: 'day', format: 'datetime' } as const;
+    for (const writeFormat of ['parquet', 'ndjson'] as const) {
+      const parts = await convert(csv, 2700, { columns, writeFormat, partition });
+      expect([parts.length, new Set(parts.map((part) => part.partition)).size]).toEqual([900, 900]);
+      expect(parts.every(({ rows }) => rows === 3)).toBe(true);
+    }
+  }, 120_000);
+
   test('for CSV and NDJSON too, each part with its own count', async () => {
     const columns = [column('id', { kind: 'int32' }), column('n', { kind: 'int64' }), column('v', { kind: 'text' })];
     const csv = Array.from({ length: 30 }, (_, i) => `${i},${i % 3},"a\n""b"", ${i}"\n`).join('');
