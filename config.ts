@@ -3,20 +3,13 @@ import { dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
 import { GodwitError } from './errors.ts';
+import { isZone } from './schedules/zone.ts';
 
 /** The folder of the clone (or of the installed package). */
 export const projectFolder = dirname(fileURLToPath(import.meta.url));
 
 const port = z.coerce.number().int().min(0).max(65535);
 const count = (min: number, max: number) => z.coerce.number().int().min(min).max(max);
-
-const isZone = (zone: string): boolean => {
-  try {
-    return new Intl.DateTimeFormat('en', { timeZone: zone }) !== undefined;
-  } catch {
-    return false;
-  }
-};
 
 /**
  * Every environment variable Godwit reads, parsed once. Temporal's own (`TEMPORAL_ADDRESS`, `TEMPORAL_NAMESPACE`,

@@ -5,7 +5,7 @@ import { type RunRequest, runs, runTables } from '../db/schema.ts';
 import { settingsOf } from '../db/settings.ts';
 import { GodwitError } from '../errors.ts';
 import type { JobDocument } from '../mapping/document.ts';
-import { wallClock } from '../schedules/zone.ts';
+import { nextTimeOfDay } from '../schedules/zone.ts';
 import type { RunRef } from './contract.ts';
 import type { Deps } from './deps.ts';
 import { storedFailure } from './failures.ts';
@@ -28,40 +28,7 @@ export async function cutOffOf(
   const job = document as JobDocument;
   const settings = await settingsOf(deps.db, deps.config);
   const time = job.cutOffTime === undefined ? settings.cutOffTime : job.cutOffTime;
-  return time === null ? null : nextTimeOfDay(time, job.timezone ?? settings.timezone, now);
-}
-
-const day = 86_400_000;
-
-/**
- * The next instant at which the wall clock of that zone comes to `HH:MM:SS`. A time that a change to summer time leaves out
- * is reached when the clock jumps over it; of one that comes twice, the first that is still to come.
- */
-export function nextTimeOfDay(time: string, zone: string, after: Date): Date {
-  const [hours = 0, minutes = 0, seconds = 0] = time.split(':').map(Number);
-  const wall = (at: number) => wallClock(zone, at);
-  const now = after.getTime();
-  const midnight = Math.floor(wall(now) / day) * day;
-  const found: number[] = [];
-  for (const days of [-1, 0, 1, 2]) {
-    found.push(...instantsOf(midnight + days * day + ((hours * 60 + minutes) * 60 + seconds) * 1000, wall));
-  }
-  return new Date(Math.min(...found.filter((at) => at > now)));
-}
-
-/** When the clock shows that; when it jumps over it, if it never does. */
-function instantsOf(shown: number, wall: (at: number) => number): number[] {
-  const offset = (at: number) => wall(at) - at;
-  const [before, after] = [offset(shown - day), offset(shown + day)];
-  const exact = [...new Set([shown - before, shown - after])].filter((at) => wall(at) === shown);
-  if (exact.length > 0) return exact;
-  let [low, high] = [shown - Math.max(before, after), shown - Math.min(before, after)];
-  while (high - low > 1000) {
-    const middle = Math.floor((low + high) / 2000) * 1000;
-    if (wall(middle) >= shown) high = middle;
-    else low = middle;
-  }
-  return [high];
+  return time === null ? null : new Date(nextTimeOfDay(time, job.timezone ?? settings.timezone, now.getTime()));
 }
 
 /** An aborted piece of work has this long to end by itself; what is left of it is fenced like an attempt that timed out. */

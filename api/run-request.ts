@@ -4,8 +4,8 @@ import type { Predicate } from '../connectors/contract.ts';
 import type { RunBounds, RunRequest } from '../db/schema.ts';
 import { GodwitError } from '../errors.ts';
 import type { JobDocument, TableEntry } from '../mapping/document.ts';
-import { dayMs } from '../schedules/dates.ts';
-import { offsetAt, wallClock, writtenInstant } from '../schedules/zone.ts';
+import { timeOfDay } from '../mapping/settings.ts';
+import { nextTimeOfDay, writtenInstant } from '../schedules/zone.ts';
 import { strict } from './problem.ts';
 
 const scalar = z.union([z.string(), z.number(), z.boolean()]);
@@ -124,25 +124,13 @@ const like = (pattern: string, name: string): boolean => {
   return new RegExp(`^${text.replaceAll('*', '.*').replaceAll('?', '.')}$`, 'su').test(name);
 };
 
-/** ISO, or null for none. A time of day is the next one: today's, or tomorrow's when that has passed. */
+/** ISO, or null for none. A time of day is the next one. */
 export function cutOffAt(text: string, zone: string, now: Date): string | null {
   if (text === 'none') return null;
-  const time = /^([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d))?$/.exec(text.trim());
-  if (time) {
-    const [, hours, minutes, seconds = '0'] = time;
-    const of = ((Number(hours) * 60 + Number(minutes)) * 60 + Number(seconds)) * 1000;
-    const today = Math.floor(wallClock(zone, now.getTime()) / dayMs) * dayMs;
-    const at = [today, today + dayMs].map((day) => instantOf(day + of, zone)).find((ms) => ms > now.getTime());
-    return new Date(at ?? instantOf(today + 2 * dayMs + of, zone)).toISOString();
-  }
+  const time = timeOfDay.safeParse(text.trim());
+  if (time.success) return new Date(nextTimeOfDay(time.data, zone, now.getTime())).toISOString();
   const at = /^\d{4}-\d\d-\d\dT.*(Z|[+-]\d\d:?\d\d)$/.test(text) ? Date.parse(text) : Number.NaN;
   if (Number.isNaN(at)) throw usage('`cutOff` is a time of day such as 18:30, an instant with its zone, or `none`');
   if (at <= now.getTime()) throw usage('`cutOff` is over already');
   return new Date(at).toISOString();
-}
-
-/** Of an hour that a change of clocks leaves out: an hour later. */
-function instantOf(wall: number, zone: string): number {
-  const near = wall - offsetAt(zone, wall);
-  return wall - offsetAt(zone, near);
 }

@@ -136,10 +136,26 @@ export function readInstant(text: string, zone: string): number {
   return wall - (offset.startsWith('-') ? -ahead : ahead) * 60_000;
 }
 
-/** The first instant at which the zone's clocks show it; in a gap, the gap's end. */
-export function instantOf(zone: string, wall: number): number {
-  const around = [wall - dayMs, wall + dayMs].map((at) => offsetAt(zone, at));
-  const fits = around.map((offset) => wall - offset).filter((at) => wallClock(zone, at) === wall);
-  if (fits.length > 0) return Math.min(...fits);
-  return nextChange(zone, wall - dayMs, wall + dayMs)?.at ?? wall - (around[0] as number);
+/**
+ * When the zone's clocks come to it, in order: twice where they are put back over it; where they are put forward over it, once, at
+ * the jump.
+ */
+function instantsOf(zone: string, wall: number): number[] {
+  const [before = 0, after = 0] = [wall - dayMs, wall + dayMs].map((at) => offsetAt(zone, at));
+  const exact = [...new Set([wall - before, wall - after])].filter((at) => wallClock(zone, at) === wall);
+  if (exact.length > 0) return exact.sort((a, b) => a - b);
+  return [nextChange(zone, wall - dayMs, wall + dayMs)?.at ?? wall - before];
+}
+
+/** The first instant at which the zone's clocks come to it. */
+export const instantOf = (zone: string, wall: number): number => Math.min(...instantsOf(zone, wall));
+
+/** The next instant after that one at which they come to a time of day, `HH:MM` or `HH:MM:SS`. */
+export function nextTimeOfDay(time: string, zone: string, after: number): number {
+  const [hours = 0, minutes = 0, seconds = 0] = time.split(':').map(Number);
+  const midnight = Math.floor(wallClock(zone, after) / dayMs) * dayMs;
+  const today = midnight + ((hours * 60 + minutes) * 60 + seconds) * 1000;
+  // Yesterday's too: clocks may go back over midnight.
+  const around = [-1, 0, 1, 2].flatMap((days) => instantsOf(zone, today + days * dayMs));
+  return Math.min(...around.filter((at) => at > after));
 }

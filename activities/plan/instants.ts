@@ -1,7 +1,7 @@
 /** Instants as numbers of microseconds since 1970, for the arithmetic of bookmarks. Canonical texts: connectors/types.ts. */
 import type { Follow } from '../../connectors/contract.ts';
 import type { LogicalKind } from '../../connectors/types.ts';
-import { offsetAt } from '../../schedules/zone.ts';
+import { instantOf, offsetAt } from '../../schedules/zone.ts';
 
 const pattern = /^([+-]\d{6}|\d{4})-(\d\d)-(\d\d)(?:T(\d\d):(\d\d):(\d\d)(?:\.(\d{1,6}))?)?Z?$/;
 
@@ -76,8 +76,10 @@ export function unitByGreatest(text: string | undefined): Follow['form'] {
 export const wallMicros = (micros: bigint, zone: string): bigint =>
   micros + BigInt(offsetAt(zone, Number(floorDiv(micros, 1_000_000n)) * 1000)) * 1000n;
 
-/** The instant at which that zone's clock shows this; of two the earlier, of none the one an hour later. */
+/** The first instant at which that zone's clock comes to this: of two the earlier, of none the jump over it. */
 export function instantOfWall(wall: bigint, zone: string): bigint {
-  const near = wall - (wallMicros(wall, zone) - wall);
-  return near - (wallMicros(near, zone) - wall);
+  const second = floorDiv(wall, 1_000_000n);
+  const at = BigInt(instantOf(zone, Number(second) * 1000)) * 1000n;
+  const exact = at + wall - second * 1_000_000n;
+  return wallMicros(exact, zone) === wall ? exact : at;
 }

@@ -1,8 +1,7 @@
 import { WorkflowFailedError, type WorkflowHandle } from '@temporalio/client';
 import { asc, desc, eq } from 'drizzle-orm';
-import fc from 'fast-check';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { nextTimeOfDay, untilCutOff } from '../../activities/cut-off.ts';
+import { untilCutOff } from '../../activities/cut-off.ts';
 import { chunks, events, leases, runs, runTables } from '../../db/schema.ts';
 import { startTemporal } from '../../servers/temporal.ts';
 import { cancelUpdate, pauseUpdate } from '../../workflows/messages.ts';
@@ -23,50 +22,6 @@ const until = async (check: () => boolean | Promise<boolean>, ms = 60_000) => {
   }
 };
 const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
-
-describe('the next time the clock of a zone shows a time of day', () => {
-  test.each([
-    ['06:00:00', 'UTC', '2026-01-10T05:59:59Z', '2026-01-10T06:00:00Z'],
-    ['06:00:00', 'UTC', '2026-01-10T06:00:00Z', '2026-01-11T06:00:00Z'],
-    ['06:00:30', 'Asia/Kolkata', '2026-01-10T00:00:00Z', '2026-01-10T00:30:30Z'],
-    ['00:00:00', 'Pacific/Kiritimati', '2026-01-10T09:59:59Z', '2026-01-10T10:00:00Z'],
-    // Clocks go from 02:00 to 03:00: 02:30 is reached when they jump.
-    ['02:30:00', 'Europe/Berlin', '2026-03-29T00:00:00Z', '2026-03-29T01:00:00Z'],
-    ['02:30:00', 'Europe/Berlin', '2026-03-29T01:00:00Z', '2026-03-30T00:30:00Z'],
-    // 02:30 twice: the first, and the second for who comes between.
-    ['02:30:00', 'Europe/Berlin', '2026-10-24T22:00:00Z', '2026-10-25T00:30:00Z'],
-    ['02:30:00', 'Europe/Berlin', '2026-10-25T00:30:00Z', '2026-10-25T01:30:00Z'],
-    ['03:00:00', 'Europe/Berlin', '2026-10-24T22:00:00Z', '2026-10-25T02:00:00Z'],
-    ['00:15:00', 'America/Havana', '2026-03-08T04:00:00Z', '2026-03-08T05:00:00Z'],
-    ['01:45:00', 'Australia/Lord_Howe', '2026-04-04T14:00:00Z', '2026-04-04T14:45:00Z'],
-    // A whole day was left out.
-    ['10:00:00', 'Pacific/Apia', '2011-12-30T09:00:00Z', '2011-12-30T10:00:00Z'],
-  ])('%s in %s after %s is %s', (time, zone, after, wanted) => {
-    expect(nextTimeOfDay(time, zone, new Date(after)).toISOString().replace('.000', '')).toBe(wanted);
-  });
-
-  test('it is ahead, shows that time (or is a jump over it), and none was passed', () => {
-    const zones = ['UTC', 'Asia/Kolkata', 'Europe/Berlin', 'America/New_York', 'Australia/Lord_Howe', 'America/Havana'];
-    const clocks = new Map(
-      zones.map((timeZone) => [timeZone, new Intl.DateTimeFormat('en-GB', { timeZone, timeStyle: 'medium' })]),
-    );
-    const shown = (at: number, zone: string) => clocks.get(zone)?.format(at) ?? '';
-    const minute = 60_000;
-    const moments = fc.integer({ min: Date.UTC(2024, 0, 1) / minute, max: Date.UTC(2028, 0, 1) / minute });
-    fc.assert(
-      fc.property(fc.constantFrom(...zones), moments, fc.integer({ min: 0, max: 1439 }), (zone, moment, minutes) => {
-        const after = moment * minute;
-        const time = new Date(minutes * minute).toISOString().slice(11, 19);
-        const at = nextTimeOfDay(time, zone, new Date(after)).getTime();
-        expect(at).toBeGreaterThan(after);
-        expect(at - after).toBeLessThanOrEqual(25 * 3_600_000);
-        if (shown(at, zone) !== time) expect(shown(at - 1000, zone) < time && shown(at, zone) > time).toBe(true);
-        for (let passed = after + minute; passed < at; passed += minute) expect(shown(passed, zone)).not.toBe(time);
-      }),
-      { numRuns: 40 },
-    );
-  });
-});
 
 describe.skipIf(noTemporal)('the run workflow at its cut-off', () => {
   let temporal: { readonly address: string };
