@@ -6,11 +6,12 @@ import { getJobById } from '../db/jobs.ts';
 import { openTakeover, type ProbeRequest, type Takeover } from '../db/probes.ts';
 import type { ProbeAnswer, TakenOver } from '../db/schema.ts';
 import { GodwitError } from '../errors.ts';
+import { reach } from '../faults.ts';
 import { instantOf } from './compare.ts';
 import type { Deps } from './deps.ts';
 import { ours, storedFailure } from './failures.ts';
 import type { PlannedTable } from './plan/index.ts';
-import { epochOf, instantOfWall, textOf } from './plan/instants.ts';
+import { epochOf, instantOfWall, textOf, wallMicros } from './plan/instants.ts';
 import { type Planned, planSome } from './plan-one.ts';
 
 type Request = Extract<ProbeRequest, { kind: 'remember' }>;
@@ -19,7 +20,7 @@ type Answer = Extract<ProbeAnswer, { kind: 'remember' }>;
 /** Keys read again below the last one: what the other tool may have missed of late commits (decision 22). */
 const recheckKeys = 10_000;
 
-/** Each table by itself: one that cannot be taken over says why in its place. */
+/** Each table by itself: one that cannot be taken over says why in its place. Idempotent by `id`. */
 export async function remember(deps: Deps, id: string, request: Request, signal: AbortSignal): Promise<Answer> {
   const job = await getJobById(deps.db, request.jobId);
   const wanted = openTakeover(deps.sealer, request.tables);
@@ -37,9 +38,11 @@ export async function remember(deps: Deps, id: string, request: Request, signal:
     moment: { snapshot: { consistency: 'chunk' } },
     signal,
   });
-  const tables: TakenOver[] = [];
+  const tables = wanted.filter((each) => !planned.tables.some((one) => means(each, one))).map(unknown);
   for (const one of planned.tables) {
-    const takeover = wanted.find((each) => means(each, one));
+    const meant = wanted.filter((each) => means(each, one));
+    // What is said of one target counts before what is said of each.
+    const takeover = meant.find((each) => each.target !== undefined) ?? meant[0];
     if (!takeover) continue;
     const { sourceName: table, target, targetName } = one;
     try {
@@ -50,6 +53,12 @@ export async function remember(deps: Deps, id: string, request: Request, signal:
     }
   }
   return { kind: 'remember', tables };
+}
+
+/** The tables are the job's, so the target is not. */
+function unknown({ table, target = '' }: Takeover): TakenOver {
+  const error = new GodwitError('NOT_FOUND', `The job moves ${table} to no target "${target}".`, { table, target });
+  return { table, target, targetName: '', failure: storedFailure(error) };
 }
 
 const means = ({ table, target }: Takeover, one: PlannedTable): boolean =>
@@ -69,13 +78,18 @@ async function takeOver(planned: Planned, one: PlannedTable, from: Takeover, run
   }
   if (!target.remember) throw new GodwitError('MODE_REFUSED', `Target ${one.target} cannot take tables over.`, at);
   const { state: _state, increment: _increment, ...table } = work;
-  if (await target.state?.(table)) {
+  const known = await target.state?.(table);
+  // By an attempt at this very request that died before it could say so.
+  if (known?.run === run) return;
+  if (known) {
     const message = `${tableText(work.name)} is Godwit's already and remembers where it is.`;
     throw new GodwitError('CONFLICT', message, at);
   }
-  const kind = work.source.columns.find((column) => column.name === follow.column)?.type.kind ?? 'timestamptz';
+  const other = follow.by === 'key' ? 'text' : 'timestamptz';
+  const kind = work.source.columns.find((column) => column.name === follow.column)?.type.kind ?? other;
   const state = stateFrom(from, { follow, kind, timezone: planned.timezone, run, at });
   await target.remember({ ...table, existing: 'adopt' }, state);
+  reach('after-commit');
 }
 
 type How = {
@@ -98,7 +112,8 @@ export function stateFrom(
     if (lastKey === undefined) {
       throw new GodwitError('USAGE', `${at.table}: logging goes on behind a key; give \`last_key\`.`, at);
     }
-    return { ...common, settled: { clock, upto: lastKey, floor: floorOf(lastKey, kind) } };
+    const upto = keyOf(lastKey, { kind, timezone, at });
+    return { ...common, settled: { clock, upto, floor: floorOf(upto, kind) } };
   }
   const bookmark = lastBookmark === undefined ? undefined : instantIn(lastBookmark, timezone);
   if (lastBookmark !== undefined && bookmark === undefined) {
@@ -110,10 +125,45 @@ export function stateFrom(
   };
 }
 
+/** Of whole numbers, the least of their type. */
+const bottoms: Partial<Record<LogicalKind, bigint>> = {
+  int8: -(2n ** 7n),
+  int16: -(2n ** 15n),
+  int32: -(2n ** 31n),
+  int64: -(2n ** 63n),
+  uint64: 0n,
+};
+const instants: readonly LogicalKind[] = ['date', 'timestamp', 'timestamptz'];
+
+/** The canonical text of a key of that kind, however it was written. Throws USAGE, without the key. */
+function keyOf(given: string, { kind, timezone, at }: Pick<How, 'kind' | 'timezone' | 'at'>): string {
+  const text = given.trim();
+  const wrong = (what: string) => new GodwitError('USAGE', `${at.table}: \`last_key\` is no ${what}.`, at);
+  if (bottoms[kind] !== undefined) {
+    if (!/^-?\d+$/.test(text)) throw wrong('whole number');
+    return BigInt(text).toString();
+  }
+  if (kind === 'uuid') {
+    const digits = /^[0-9a-f]{32}$/.exec(text.toLowerCase().replaceAll(/[-{}]/g, ''))?.[0];
+    if (!digits) throw wrong('UUID');
+    return digits.replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-');
+  }
+  if (!instants.includes(kind)) return given;
+  const micros = instantIn(text, timezone);
+  if (micros === undefined) throw wrong('date and time');
+  if (kind === 'timestamptz') return textOf(micros, kind);
+  // A column without a zone: what is written without one stands there so; an instant is shown by the clock of UTC, or the job's.
+  const walls = hasZone(text) ? [micros, wallMicros(micros, timezone)] : [instantOf(text) ?? micros];
+  const [least = micros] = walls.sort((a, b) => (a < b ? -1 : 1));
+  return textOf(least, kind);
+}
+
 /** Whole numbers have a distance; of other keys the last one itself is read again. */
 function floorOf(key: string, kind: LogicalKind): string {
-  const whole: readonly LogicalKind[] = ['int8', 'int16', 'int32', 'int64', 'uint64'];
-  return whole.includes(kind) && /^-?\d+$/.test(key) ? String(BigInt(key) - BigInt(recheckKeys)) : key;
+  const bottom = bottoms[kind];
+  if (bottom === undefined) return key;
+  const floor = BigInt(key) - BigInt(recheckKeys);
+  return String(floor < bottom ? bottom : floor);
 }
 
 const written = (micros: bigint, { form }: Follow, kind: LogicalKind): string => {
@@ -124,6 +174,13 @@ const written = (micros: bigint, { form }: Follow, kind: LogicalKind): string =>
 /** A time without a zone is of the job's. */
 function instantIn(text: string, timezone: string): bigint | undefined {
   const micros = instantOf(text);
-  const wall = /^\d{4}[-/]\d{1,2}[-/]\d{1,2}([T ][\d:.,]+)?$/.test(text.trim());
-  return micros !== undefined && wall ? instantOfWall(micros, timezone) : micros;
+  return micros === undefined || hasZone(text) ? micros : instantOfWall(micros, timezone);
 }
+
+const zone = /(Z|UTC|GMT|[ECMP][SD]T|[+-]\d\d:\d\d|\+\d\d(\d\d)?|:\d\d([.,]\d+)?\s*-\d\d(\d\d)?)\s*(\(.*\))?$/i;
+
+/** Of a text that is an instant. Epochs are of UTC. */
+const hasZone = (text: string): boolean => {
+  const said = text.trim();
+  return /^-?\d+(\.\d+)?$/.test(said) ? !/^(19|20)\d{6}$/.test(said) : zone.test(said);
+};

@@ -58,8 +58,11 @@ type Versions = {
 export function latest({ current: { keeps, bookmark }, key, value, format, stamped }: Versions): string {
   const way = keeps === 'first' ? 'ASC' : 'DESC';
   const terms = [
-    // Texts of an instant differ by lane: `2024-02-29 12:00:00+00`, `2024-02-29T12:00:00Z`.
-    ...(stamped ? [`TRY_CAST(${value(stamp)} AS TIMESTAMPTZ) ${way} NULLS LAST`] : []),
+    // Texts of an instant differ by lane: `2024-02-29 12:00:00+00`, `2024-02-29T12:00:00Z`. Rows without one are another tool's, older
+    // than all others.
+    ...(stamped
+      ? [`TRY_CAST(${value(stamp)} AS TIMESTAMPTZ) ${way} NULLS ${keeps === 'first' ? 'FIRST' : 'LAST'}`]
+      : []),
     ...(bookmark ? [`${comparable(bookmark, value, format)} ${way} NULLS LAST`] : []),
   ];
   const order = terms.length > 0 ? ` ORDER BY ${terms.join(', ')}` : '';

@@ -1,6 +1,6 @@
 /** One small table whose rows have a bookmark, on each system as a source; and what arrived of it on each as a target. */
 
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { DuckDBInstance } from '@duckdb/node-api';
 import { type Document, MongoClient } from 'mongodb';
@@ -31,6 +31,8 @@ export type Target = AsyncDisposable & {
   readonly settings: object;
   /** As somebody reads it. */
   all(): Promise<Items>;
+  /** Takes away what Godwit knows of the table: it is as another tool would have left it. */
+  forget(): Promise<void>;
 };
 
 export type SourceWord = 'pgsql' | MysqlKind | 'mongo';
@@ -137,6 +139,9 @@ export const targets: Readonly<Record<TargetWord, (home: string) => Promise<Targ
         );
         return byId(rows.map(itemOf));
       },
+      forget: async () => {
+        await query(database.url, 'DROP SCHEMA _godwit CASCADE');
+      },
       [Symbol.asyncDispose]: database.drop,
     };
   },
@@ -154,6 +159,11 @@ export const targets: Readonly<Record<TargetWord, (home: string) => Promise<Targ
           at instanceof Date ? at.getTime() : typeof at === 'string' ? Date.parse(at) : null;
         return byId(documents.map(({ at, ...rest }) => itemOf({ ...rest, ms: ms(at) })));
       },
+      async forget() {
+        for (const { collectionName, dbName } of await client.db().collections()) {
+          if (collectionName.startsWith('_godwit.')) await client.db(dbName).dropCollection(collectionName);
+        }
+      },
       async [Symbol.asyncDispose]() {
         await client.close();
         await database.drop();
@@ -165,6 +175,11 @@ export const targets: Readonly<Record<TargetWord, (home: string) => Promise<Targ
     return {
       settings: { destination_type: 'files', path, format: 'parquet', schema: 'copy', table: 'item' },
       all: () => readCurrent(path),
+      async forget() {
+        for (const file of await readdir(path, { recursive: true })) {
+          if (/(^|\/)_[^/]*$/.test(file)) await rm(join(path, file), { recursive: true, force: true });
+        }
+      },
       async [Symbol.asyncDispose]() {},
     };
   },
@@ -180,6 +195,16 @@ async function mysqlTarget(kind: MysqlKind): Promise<Target> {
         await connection.query("SET time_zone = '+00:00'");
         const [rows] = await connection.query('SELECT item.*, unix_timestamp(at) * 1000 AS ms FROM item');
         return byId((rows as Record<string, unknown>[]).map(itemOf));
+      } finally {
+        await connection.end();
+      }
+    },
+    async forget() {
+      const connection = await mysql.createConnection(database.url);
+      try {
+        for (const books of ['owner', 'state']) {
+          await connection.query(`DELETE FROM _godwit.${books} WHERE schema_name = ?`, [database.name]);
+        }
       } finally {
         await connection.end();
       }
