@@ -568,7 +568,10 @@ export interface Target extends AsyncDisposable {
    * `write` does. Counts: `deleted`.
    */
   deleteKeys?(work: Work, claim: Claim, keys: AsyncIterable<KeyBatch>, signal: AbortSignal): Promise<Counts>;
-  /** Bytes that published tables take here, all they have included, where that is cheap to know. For the history. */
+  /**
+   * Bytes that published tables take here, all they have included, where that is cheap to know: undefined elsewhere, and of a table that is
+   * not there. For the history.
+   */
   sizes?(names: readonly TableName[]): Promise<readonly (number | undefined)[]>;
   /** After a published increment: what may be put in order (small parts joined), bounded in time. In words for the run's notes. */
   tidy?(work: Work, signal: AbortSignal): Promise<readonly string[]>;

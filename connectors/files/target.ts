@@ -34,7 +34,7 @@ import {
   tableFolder,
 } from './layout.ts';
 import { openLocal } from './local.ts';
-import { holds, readManifest, stamp } from './manifest.ts';
+import { holds, readManifest, stamp, sumOf } from './manifest.ts';
 import { publishTable, removeStaging } from './publish.ts';
 import { openSifter } from './recent.ts';
 import { openS3 } from './s3.ts';
@@ -99,6 +99,7 @@ export function targetOf(store: Store, { compact = compactByDefault, spool }: Op
         yield { chunk, epoch, done: commit !== undefined, counts: commit?.counts ?? noCounts };
       }
     },
+    sizes: (names) => Promise.all(names.map((name) => sizeOf(store, name))),
     state: (work) => stateOf(store, work),
     remember: (work, state) => remember(store, work, state, () => takeOwnership(store, work)),
     tidy: (work, signal) => tidyTable({ store, db, work, compact, signal }),
@@ -127,6 +128,12 @@ async function hasFiles(store: Store, name: TableName): Promise<boolean> {
   const folder = tableFolder(name);
   for await (const { key } of store.list(`${folder}/`)) if (isVisible(folder, key)) return true;
   return false;
+}
+
+/** Of the parts that are the table. */
+async function sizeOf(store: Store, name: TableName): Promise<number | undefined> {
+  const published = await readManifest(store, name);
+  return published && sumOf(published.manifest.parts, 'bytes');
 }
 
 async function describe(store: Store, name: TableName): Promise<ExistingTable | undefined> {

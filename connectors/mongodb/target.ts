@@ -14,6 +14,7 @@ import { type Ledger, ledgerOf } from './target/ledger.ts';
 import { prepareWork } from './target/prepare.ts';
 import { publishWorks } from './target/publish.ts';
 import { describeTable, refusalsOf } from './target/refusals.ts';
+import { sizesOf } from './target/size.ts';
 import { rememberForeign, stateOf } from './target/state.ts';
 import { deleteVanished } from './target/vanished.ts';
 import { writeChunk } from './target/write.ts';
@@ -55,6 +56,7 @@ export function openTarget(settings: MongoSettings): Target {
     },
     // Of keys alone it may refuse some: `refusals`.
     refusesMode: () => undefined,
+    sizes: (names) => lazy.use((session) => sizesOf((schema) => databaseOf(session, schema), names)),
     state: (work) => withLedger(work, (ledger) => stateOf(ledger, work)),
     remember: (work, state) => withLedger(work, (ledger) => rememberForeign(ledger, work, state)),
     async *keys(work, range, signal) {

@@ -229,43 +229,73 @@ export async function storageOf(
   schema: string,
   names: readonly string[],
 ): Promise<ReadonlyMap<string, string>> {
+  const found = await spacesOf(session, schema, names, 'id');
+  return new Map([...found].map(([table, ids]) => [table, ids.sort().join(' ')]));
+}
+
+/** Bytes of the files of those tablespaces, by table; the same are missing. The server looks at the files of all tables there are. */
+export async function fileSizesOf(
+  session: Session,
+  schema: string,
+  names: readonly string[],
+): Promise<ReadonlyMap<string, number>> {
+  const found = await spacesOf(session, schema, names, 'bytes');
+  return new Map([...found].map(([table, sizes]) => [table, sizes.reduce((sum, size) => sum + Number(size), 0)]));
+}
+
+type Asked = 'id' | 'bytes';
+
+async function spacesOf(
+  session: Session,
+  schema: string,
+  names: readonly string[],
+  what: Asked,
+): Promise<Map<string, string[]>> {
   const found = new Map<string, string[]>();
   try {
-    for (const { table, id } of await inParts(names, (some) => spaces(session, schema, some))) {
-      found.set(table, [...(found.get(table) ?? []), id]);
+    for (const { table, value } of await inParts(names, (some) => spaces(session, schema, some, what))) {
+      found.set(table, [...(found.get(table) ?? []), value]);
     }
   } catch (error) {
     if (numberOf(error) !== 1227 && numberOf(error) !== 1142 && numberOf(error) !== 1109) throw error;
   }
-  return new Map([...found].map(([table, ids]) => [table, ids.sort().join(' ')]));
+  return found;
 }
 
-const spaces = (
-  session: Session,
-  schema: string,
-  names: readonly string[],
-): Promise<{ table: string; id: string }[]> => {
+type Space = { readonly table: string; readonly value: string };
+
+const spaces = (session: Session, schema: string, names: readonly string[], what: Asked): Promise<Space[]> => {
   const wanted = names.map(() => 'SELECT ? AS name').join(' UNION ALL ');
   // A partition is a tablespace of its own: `schema/table#p#p0`, in older versions `#P#`.
   if (atLeast(session, { mysql: [8] })) {
+    const [books, value, name] =
+      what === 'id'
+        ? ['innodb_tablespaces_brief', "CONCAT(CAST(s.space AS CHAR), '')", 's.name']
+        : ['innodb_tablespaces', 'CAST(s.file_size AS CHAR)', 'CAST(s.name AS BINARY)']; // there without regard to case
     return session.query(
-      `SELECT w.name AS \`table\`, CONCAT(CAST(s.space AS CHAR), '') AS id
+      `SELECT w.name AS \`table\`, ${value} AS value
        FROM (${wanted}) w
-       JOIN information_schema.innodb_tablespaces_brief s
-         ON s.name = CONVERT(CONCAT(?, '/', w.name) USING utf8mb3)
-           OR s.name LIKE CONVERT(CONCAT(REPLACE(REPLACE(CONCAT(?, '/', w.name), '|', '||'), '_', '|_'), '#p#%') USING utf8mb3) ESCAPE '|'`,
+       JOIN information_schema.${books} s
+         ON ${name} = CONVERT(CONCAT(?, '/', w.name) USING utf8mb3)
+           OR ${name} LIKE CONVERT(CONCAT(REPLACE(REPLACE(CONCAT(?, '/', w.name), '|', '||'), '_', '|_'), '#p#%') USING utf8mb3) ESCAPE '|'`,
       [...names, schema, schema],
     );
   }
-  if (session.flavor === 'mysql') return spacesOfFiles(session, schema, names);
+  if (session.flavor === 'mysql') return spacesOfFiles(session, schema, names, what);
   const file = (text: string) => `CAST(CONVERT(${text} USING filename) AS BINARY)`;
   return session.query(
-    `SELECT w.name AS \`table\`, CAST(s.table_id AS CHAR) AS id
+    `SELECT w.name AS \`table\`, ${olderBooks[what].value} AS value
      FROM (${wanted}) w
-     JOIN information_schema.innodb_sys_tables s
+     JOIN information_schema.${olderBooks[what].books} s
        ON CAST(SUBSTRING_INDEX(s.name, '#', 1) AS BINARY) = CONCAT(${file('?')}, '/', ${file('w.name')})`,
     [...names, schema],
   );
+};
+
+/** Of MariaDB, and MySQL before 8. */
+const olderBooks: Readonly<Record<Asked, { readonly books: string; readonly value: string }>> = {
+  id: { books: 'innodb_sys_tables', value: 'CAST(s.table_id AS CHAR)' },
+  bytes: { books: 'innodb_sys_tablespaces', value: 'CAST(s.file_size AS CHAR)' },
 };
 
 /** MySQL before 8 has the names of files there and, unlike MariaDB, no word of SQL for them. */
@@ -273,7 +303,8 @@ async function spacesOfFiles(
   session: Session,
   schema: string,
   names: readonly string[],
-): Promise<{ table: string; id: string }[]> {
+  what: Asked,
+): Promise<Space[]> {
   const folder = fileName(schema);
   const files = names.flatMap((name) => {
     const file = fileName(name);
@@ -282,9 +313,9 @@ async function spacesOfFiles(
   if (folder === undefined || files.length === 0) return [];
   const wanted = files.map(() => 'SELECT ? AS name, ? AS file').join(' UNION ALL ');
   return session.query(
-    `SELECT w.name AS \`table\`, CAST(s.table_id AS CHAR) AS id
+    `SELECT w.name AS \`table\`, ${olderBooks[what].value} AS value
      FROM (${wanted}) w
-     JOIN information_schema.innodb_sys_tables s
+     JOIN information_schema.${olderBooks[what].books} s
        ON CAST(SUBSTRING_INDEX(s.name, '#', 1) AS BINARY) = CAST(CONCAT(?, '/', w.file) AS BINARY)`,
     [...files.flatMap(({ name, file }) => [name, file]), folder],
   );

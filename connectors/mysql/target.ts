@@ -17,6 +17,7 @@ import { prepareWork } from './target/prepare.ts';
 import { publishWorks } from './target/publish.ts';
 import { describeTable, driftNotes, refusalsOf } from './target/refusals.ts';
 import { rememberState } from './target/remember.ts';
+import { sizer } from './target/size.ts';
 import { stateOf } from './target/state.ts';
 import { deleteKeys, targetDigest, targetKeys } from './target/sweep.ts';
 import { writeChunk } from './target/write.ts';
@@ -36,6 +37,7 @@ export function openTarget(settings: MysqlSettings): Target {
   // Without a database: the one to be written to may still have to be made.
   const pool = new SessionPool({ ...address, database: '' }, writing);
   const ledger = new Ledger(pool, address);
+  const sizesOf = sizer();
   const withLedger = async <T>(work: (session: Session, books: Books) => Promise<T>): Promise<T> => {
     const books = await ledger.ensure();
     return await pool.use((session) => work(session, books));
@@ -83,6 +85,8 @@ export function openTarget(settings: MysqlSettings): Target {
       yield* checkpointsOf(pool, books, await pool.use((session) => here(session, work)));
     },
     refusesMode: () => undefined,
+    sizes: (names) =>
+      pool.use(async (session) => sizesOf(session, await Promise.all(names.map((name) => kept(session, name))))),
     state: (work) =>
       pool.use(async (session) => {
         const books = await ledger.find(session);

@@ -15,7 +15,7 @@ import type {
   Work,
 } from '../../connectors/contract.ts';
 import type { Row } from '../../connectors/types.ts';
-import { chunk, codeOf, writeOptions } from './target.ts';
+import { chunk, codeOf, expectSizes, writeOptions } from './target.ts';
 
 export type IncrementalSubject = AsyncDisposable & {
   /** A new target on it, as another worker would have; the test disposes. */
@@ -36,6 +36,8 @@ export type IncrementalSubject = AsyncDisposable & {
   bring?(work: Work, rows: readonly Row[]): Promise<void>;
   /** Rows lane: a row the target refuses for its data. */
   readonly bad?: Row;
+  /** False: this server does not say what a table takes. */
+  readonly tellsSizes?: boolean;
 };
 
 export const stateOf = (n: number): TableState => ({
@@ -133,6 +135,11 @@ export function testIncrementalTarget(name: string, make: () => Promise<Incremen
       expect(target.refusesMode?.('syncing')).toBeUndefined();
       expect(target.refusesMode?.('logging')).toBeUndefined();
       expect(await target.state?.(subject.work())).toBeUndefined();
+    });
+
+    test('says what a published table takes', async () => {
+      const work = subject.work({ state: stateOf(1) });
+      await expectSizes({ target, tells: subject.tellsSizes }, work, () => wholeRun(way, work, [first]));
     });
 
     test('a load is remembered in the step that makes it visible, and not before', async () => {

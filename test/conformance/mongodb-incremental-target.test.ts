@@ -45,6 +45,7 @@ async function subject(format: 'rows' | 'bson'): Promise<IncrementalSubject> {
       give(work.writeFormat === 'rows' ? rowsOfAll(rows) : bytesOfAll(rows.map(([_id, v]) => ({ _id, v })))),
     visible: (work) => visible(db, work),
     leftovers: () => leftovers(db),
+    tellsSizes: kind !== 'mongo-java-server',
     async drop(work) {
       await db.collection(work.name.name).drop();
     },

@@ -18,6 +18,8 @@ export type TargetSubject = AsyncDisposable & {
   visible(work: Work): Promise<Row[] | undefined>;
   /** Everything on the target that is there for works which are not published, in words. */
   leftovers(): Promise<string[]>;
+  /** False: this server does not say what a table takes. */
+  readonly tellsSizes?: boolean;
 };
 
 const never = new AbortController().signal;
@@ -57,6 +59,22 @@ export async function writeAll(
     counts.push(claim.done ?? (await target.write(work, claim, subject.batches(work, rowsOf(id)), writeOptions())));
   }
   return counts;
+}
+
+/** For the history: a published table with rows takes something, one that is not there nothing. */
+export async function expectSizes(
+  { target, tells = true }: { readonly target: Target; readonly tells?: boolean | undefined },
+  work: Work,
+  publish: () => Promise<unknown>,
+): Promise<void> {
+  const there = async () => (await target.sizes?.([work.name]))?.[0];
+  expect(await there()).toBeUndefined();
+  await publish();
+  const size = await there();
+  if (tells) expect(size).toBeGreaterThan(0);
+  else expect(size).toBeUndefined();
+  const none = { ...work.name, name: 'not there' };
+  expect(await target.sizes?.([none, work.name, none])).toEqual([undefined, size, undefined]);
 }
 
 /** Gives what it has, then waits until `go` and gives the rest. */
@@ -116,6 +134,11 @@ export function testTarget(name: string, make: () => Promise<TargetSubject>): vo
       const first = await target.publish([work], []);
       expect(await other.publish([work], [])).toEqual(first);
       expect(await subject.visible(work)).toEqual(rowsOf(1));
+    });
+
+    test('says what a published table takes', async () => {
+      const work = subject.work();
+      await expectSizes({ target, tells: subject.tellsSizes }, work, () => complete(work, [1, 2]));
     });
 
     test('a durable chunk is remembered with its counts', async () => {
