@@ -340,6 +340,17 @@ function beyond(kind: MysqlKind) {
     await target.discard(next);
   });
 
+  test('a trigger for new rows is called for those alone', async () => {
+    const one = await loaded([[1, 'one'], [2, 'two']]); // biome-ignore format: rows
+    const table = quoted(one.name);
+    await client.query(
+      `CREATE TRIGGER ${quoted({ ...one.name, name: 'marks' })} BEFORE INSERT ON ${table} FOR EACH ROW SET NEW.v = CONCAT(NEW.v, ' (new)')`,
+    );
+    const [counts] = await wholeRun(way, nextRun(one, 2), [[[1, 'one'], [2, 'changed'], [3, 'three']]]); // biome-ignore format: rows
+    expect(counts).toMatchObject({ read: 3, inserted: 1, updated: 1, unchanged: 1 });
+    expect(await visible(client, one)).toEqual([[1, 'one'], [2, 'changed'], [3, 'three (new)']]); // biome-ignore format: rows
+  });
+
   test('a load by delete and insert is remembered in the same transaction', async () => {
     const one = await loaded([[1, 'one']]);
     const anew = { ...one, run: `${one.run}-anew`, swap: 'delete-insert' as const, state: stateOf(2) };

@@ -1,7 +1,8 @@
 /**
  * An increment into the table that is there: its rows come into a temporary table of the same types first, so that LOAD DATA
- * meets what it would meet in the table; then those that differ are updated and those that are not there inserted. Never by ON DUPLICATE KEY, which
- * would take any other unique index for the key, and never by REPLACE, which forgets the columns it is not told.
+ * meets what it would meet in the table; then those that differ are updated and those that are not there inserted. In one statement, by
+ * ON DUPLICATE KEY UPDATE, where that can mean nothing else (`oneStatement`, `miscounted`), else in two, which can take twice as long. Never by
+ * REPLACE, which forgets the columns it is not told.
  */
 import { GodwitError } from '../../../errors.ts';
 import { tableText, type Work } from '../../contract.ts';
@@ -20,7 +21,10 @@ export type KeyIndex = {
   readonly parts: readonly { readonly column: string; readonly prefix?: number }[];
 };
 
-export async function keyIndexOf(session: Session, work: Work): Promise<KeyIndex | undefined> {
+export const keyIndexOf = async (session: Session, work: Work): Promise<KeyIndex | undefined> =>
+  (await uniqueOf(session, work)).index;
+
+async function uniqueOf(session: Session, work: Work): Promise<{ index: KeyIndex | undefined; others: number }> {
   const { schema, name } = work.name;
   const rows = await session.query<{ name: string; column: string | null; prefix: number | string | null }>(
     `SELECT INDEX_NAME AS name, COLUMN_NAME AS \`column\`, SUB_PART AS prefix FROM information_schema.STATISTICS
@@ -28,20 +32,20 @@ export async function keyIndexOf(session: Session, work: Work): Promise<KeyIndex
     [schema, name],
   );
   const key = new Set(work.key.map((column) => column.toLowerCase()));
-  const found = [...Map.groupBy(rows, (row) => row.name)].filter(
+  const unique = [...Map.groupBy(rows, (row) => row.name)];
+  const found = unique.filter(
     ([, parts]) =>
       parts.length === key.size && parts.every(({ column }) => column !== null && key.has(column.toLowerCase())),
   );
-  const [index] = found.sort(([a], [b]) => Number(b === 'PRIMARY') - Number(a === 'PRIMARY'));
-  return (
-    index && {
-      name: index[0],
-      parts: index[1].map(({ column, prefix }) => ({
-        column: column as string,
-        ...(prefix === null ? {} : { prefix: Number(prefix) }),
-      })),
-    }
-  );
+  const [first] = found.sort(([a], [b]) => Number(b === 'PRIMARY') - Number(a === 'PRIMARY'));
+  const index = first && {
+    name: first[0],
+    parts: first[1].map(({ column, prefix }) => ({
+      column: column as string,
+      ...(prefix === null ? {} : { prefix: Number(prefix) }),
+    })),
+  };
+  return { index, others: unique.length - found.length + Math.max(0, found.length - 1) };
 }
 
 /** An increment finds the rows that are there by their key. */
@@ -59,6 +63,8 @@ export type Beside = {
   readonly columns: readonly ColumnThere[];
   /** Texts of the key that the table's own collation would take one for another: they are held in one that does not. */
   readonly exactly: ReadonlyMap<string, ColumnThere>;
+  /** ON DUPLICATE KEY UPDATE means the rows of the key, and nothing else happens to them. */
+  readonly oneStatement: boolean;
 };
 
 /** Commits nothing, but a transaction that forbids it may not be open. */
@@ -68,7 +74,7 @@ export async function makeBeside(
   work: Work,
   only?: readonly string[],
 ): Promise<Beside> {
-  const index = await keyIndexOf(session, work);
+  const { index, others } = await uniqueOf(session, work);
   if (!index) throw await withoutKey(session, work);
   const all = new Map((await columnsOf(session, work.name)).map((column) => [column.name.toLowerCase(), column]));
   const wanted = only ? work.columns.filter(({ name }) => only.includes(name)) : work.columns;
@@ -100,7 +106,20 @@ export async function makeBeside(
      SELECT ${list.join(', ')} FROM ${tableIdent(work.name)} LIMIT 0`,
   );
   made.add(session);
-  return { into: { table, columns: wanted, replacing: true }, index, columns, exactly };
+  // An index beside the key would redirect a row to another one; to a column that the rows do not have, and to a trigger,
+  // the row would be a new one first.
+  const whole = all.size - [...all.values()].filter(({ generated }) => generated).length <= columns.length;
+  const alone = others === 0 && index.name === 'PRIMARY' && exactly.size === 0 && whole;
+  const oneStatement = alone && !only && !(await hasTriggers(session, work));
+  return { into: { table, columns: wanted, replacing: true }, index, columns, exactly, oneStatement };
+}
+
+async function hasTriggers(session: Session, { name: { schema, name } }: Work): Promise<boolean> {
+  const rows = await session.query(
+    `SELECT 1 AS there FROM information_schema.TRIGGERS WHERE EVENT_OBJECT_SCHEMA = ? AND EVENT_OBJECT_TABLE = ? LIMIT 1`,
+    [schema, name],
+  );
+  return rows.length > 0;
 }
 
 const made = new WeakSet<Session>();
@@ -142,6 +161,9 @@ async function mergeOnce(session: Session, work: Work, beside: Beside): Promise<
   let updated = 0;
   if (work.increment?.existing === 'update') {
     const changing = columns.filter((column) => !work.key.includes(column.name) || respelled(work, column));
+    if (changing.length > 0 && beside.oneStatement && !(await miscounted(session, beside))) {
+      return await upsert(session, work, beside, changing);
+    }
     if (changing.length > 0) {
       const set = changing.map(({ name }) => `t.${ident(name)} = s.${ident(name)}`);
       updated = await run(
@@ -157,6 +179,46 @@ async function mergeOnce(session: Session, work: Work, beside: Beside): Promise<
     `INSERT INTO ${to} (${list}) SELECT ${given.join(', ')} FROM ${from} s LEFT JOIN ${to} t ON ${on}
      WHERE t.${ident(beside.index.parts[0]?.column ?? '')} IS NULL`,
   );
+  return { inserted, updated };
+}
+
+/**
+ * Of a column with a default the server takes NULL for another value than NULL, until InnoDB tells it better; such a row is written
+ * no more than others that are equal, but it is counted as if it were new.
+ */
+async function miscounted(session: Session, { into, columns }: Beside): Promise<boolean> {
+  const none = session.flavor === 'mariadb' ? 'NULL' : null;
+  const doubtful = columns.filter((column) => column.nullable && column.default !== null && column.default !== none);
+  if (doubtful.length === 0) return false;
+  const nulls = doubtful.map(({ name }) => `${ident(name)} IS NULL`);
+  return (
+    (await session.query(`SELECT 1 AS there FROM ${tableIdent(into.table)} WHERE ${nulls.join(' OR ')} LIMIT 1`))
+      .length > 0
+  );
+}
+
+/**
+ * InnoDB itself compares each row with the one that is there, by its bytes, and writes nothing when they are equal. Of a row that is
+ * updated the server counts two, of one that is there as it is none; `Duplicates` are the updated ones.
+ */
+async function upsert(
+  session: Session,
+  work: Work,
+  { into }: Beside,
+  changing: readonly ColumnThere[],
+): Promise<Merged> {
+  const to = tableIdent(work.name);
+  const given = into.columns.map(({ name }) => `s.${ident(name)}`);
+  const set = changing.map(({ name }) => `${to}.${ident(name)} = s.${ident(name)}`);
+  const outcome = await session.run(
+    `INSERT INTO ${to} (${columnList(into.columns.map(({ name }) => name))}) SELECT ${given.join(', ')} FROM ${tableIdent(into.table)} s
+     ON DUPLICATE KEY UPDATE ${set.join(', ')}`,
+  );
+  const refused = await objection(session, outcome, outcome.affected);
+  if (refused) throw refused;
+  const updated = Number(/Duplicates: (\d+)/.exec(outcome.info)?.[1]);
+  const inserted = outcome.affected - 2 * updated;
+  if (!(inserted >= 0)) throw new GodwitError('INTERNAL', 'The server did not say how many rows it has updated.');
   return { inserted, updated };
 }
 
