@@ -233,14 +233,18 @@ export async function storageOf(
   return new Map([...found].map(([table, ids]) => [table, ids.sort().join(' ')]));
 }
 
-/** Bytes of the files of those tablespaces, by table; the same are missing. The server looks at the files of all tables there are. */
+/**
+ * Bytes of the files of those tablespaces, by table; the same are missing, and those whose files some MySQL 8.0 do not find (0). The
+ * server looks at the files of all tables there are.
+ */
 export async function fileSizesOf(
   session: Session,
   schema: string,
   names: readonly string[],
 ): Promise<ReadonlyMap<string, number>> {
   const found = await spacesOf(session, schema, names, 'bytes');
-  return new Map([...found].map(([table, sizes]) => [table, sizes.reduce((sum, size) => sum + Number(size), 0)]));
+  const told = [...found].filter(([, sizes]) => sizes.every((size) => Number(size) > 0));
+  return new Map(told.map(([table, sizes]) => [table, sizes.reduce((sum, size) => sum + Number(size), 0)]));
 }
 
 type Asked = 'id' | 'bytes';

@@ -58,6 +58,8 @@ for (const [kind, version] of versions) {
         await target.finish(work);
       }
       expect((await target.publish(works, [])).notes).toEqual([]);
+      const sizes = (await target.sizes?.(works.map(({ name }) => name))) ?? [];
+      expect(sizes.map((size) => size !== undefined && size > 0)).toEqual(works.map(() => true));
       for (const { name, source: table } of works) {
         const sum = async (from: typeof name) => {
           const columns = table.columns.map((column) => quoted({ schema: '', name: column.name }).slice(3));
