@@ -64,6 +64,41 @@ function writing(kind: MysqlKind) {
     await client?.end();
   });
 
+  test('the size of a table is that of its files, or the statistics where the login may not see those', async () => {
+    const [one, two] = [work({ writeFormat: 'pg-text' }), work({ writeFormat: 'pg-text' })];
+    for (const each of [one, two]) {
+      await target.prepare(each);
+      const lines = Array.from({ length: each === one ? 20_000 : 1 }, (_, i) => `${i}\t${'v'.repeat(100)}\n`).join('');
+      const rows = lines.split('\n').length - 1;
+      await target.write(each, await target.claim(each, chunk(1)), give(textBatches(lines, rows)), writeOptions());
+      await target.finish(each);
+      await target.publish([each], []);
+    }
+    const names = [one.name, { ...one.name, name: one.name.name.toUpperCase() }, two.name];
+    const [large = 0, other, small = 0] = (await target.sizes?.(names)) ?? [];
+    expect(large).toBeGreaterThan(2_000_000);
+    expect(large % 4096).toBe(0);
+    expect(other).toBeUndefined();
+    expect(small).toBeLessThan(500_000);
+
+    const user = `${prefix}_low`;
+    await client.query(`CREATE USER '${user}'@'%' IDENTIFIED BY 'some Words-1'`);
+    try {
+      for (const { name } of [one, two]) await client.query(`GRANT SELECT ON ${quoted(name)} TO '${user}'@'%'`);
+      const own = new URL(within(url, prefix));
+      own.username = user;
+      own.password = encodeURIComponent('some Words-1');
+      await using low = openTarget({ url: own.href });
+      const [said = 0, none, little = 0] = (await low.sizes?.(names)) ?? [];
+      expect(said).toBeGreaterThan(1_000_000);
+      expect(none).toBeUndefined();
+      expect(little).toBeGreaterThan(0);
+      expect(little).toBeLessThan(said);
+    } finally {
+      await client.query(`DROP USER '${user}'@'%'`);
+    }
+  });
+
   test('bad rows of the rows lane are set aside one by one, the others kept', async () => {
     const one = work({
       columns: [column('id', 'smallint', { kind: 'int32' }, false), column('v', 'varchar(3)', { kind: 'text' })],
