@@ -97,7 +97,7 @@ export async function decide(
         }
       }),
   );
-  return await planRun({
+  const planned = await planRun({
     document: run.doc,
     source: source.it,
     defaultSchema: await deps.openers.defaultSchema(run.doc.source),
@@ -115,6 +115,9 @@ export async function decide(
     signal,
     ...(again ? { again } : {}),
   });
+  // Told to end, what could not be asked any more stands there as a table's own failure.
+  signal.throwIfAborted();
+  return planned;
 }
 
 /** What this run was asked for; the ends of a backfill are sealed. */

@@ -17,7 +17,7 @@ import {
 } from '@temporalio/workflow';
 import type { Begun, RunRef, Unit, Units } from '../activities/contract.ts';
 import { control, long } from './activities.ts';
-import { type NamedFailure, nameFailure } from './failure.ts';
+import { type NamedFailure, nameFailure, wasEnded } from './failure.ts';
 import { hold } from './hold.ts';
 import { type RunArgs, type RunCarry, type RunResult, workflowIds } from './messages.ts';
 import { type Desk, handleMessages } from './run-messages.ts';
@@ -68,7 +68,7 @@ export async function run(args: RunArgs): Promise<RunResult> {
     }
   } catch (error) {
     if (error instanceof ContinueAsNew) throw error;
-    if (isCancellation(error)) canceled = true;
+    if (wasEnded(error)) canceled = true;
     else failure = nameFailure(error);
   }
   desk.phase = 'ending';
@@ -124,7 +124,7 @@ async function beforeCutOff(at: number | undefined, work: () => Promise<void>): 
     await moving.run(work);
     return false;
   } catch (error) {
-    if (over && isCancellation(error) && !CancellationScope.current().consideredCancelled) return true;
+    if (over && wasEnded(error) && !CancellationScope.current().consideredCancelled) return true;
     throw error;
   } finally {
     waiting.cancel();

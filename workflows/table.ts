@@ -2,6 +2,7 @@ import {
   ApplicationFailure,
   allHandlersFinished,
   CancellationScope,
+  CancelledFailure,
   ContinueAsNew,
   condition,
   continueAsNew,
@@ -11,7 +12,7 @@ import {
   workflowInfo,
 } from '@temporalio/workflow';
 import { control, data, long } from './activities.ts';
-import { nameFailure } from './failure.ts';
+import { nameFailure, wasEnded } from './failure.ts';
 import { pauseSignal, type TableArgs, type TableCarry } from './messages.ts';
 
 /** The first page is small, so that moving begins at once. */
@@ -40,6 +41,7 @@ export async function table(args: TableArgs): Promise<void> {
   } catch (error) {
     if (isCancellation(error) || error instanceof ContinueAsNew) throw error;
     const { code, message } = nameFailure(error);
+    if (wasEnded(error)) throw new CancelledFailure(message);
     await CancellationScope.nonCancellable(() => control.failTable({ ...ref, code, message }));
     throw ApplicationFailure.nonRetryable(message, code);
   }

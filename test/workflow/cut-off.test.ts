@@ -32,7 +32,7 @@ describe.skipIf(noTemporal)('the run workflow at its cut-off', () => {
   const started = async (
     tables: readonly StubTable[],
     inMs: number,
-    more: { small?: number; eventLimit?: number } = {},
+    more: Parameters<typeof stubActivities>[1] & { eventLimit?: number } = {},
   ) => {
     const { eventLimit, ...options } = more;
     const { state, activities } = stubActivities(tables, { ...options, cutOffAt: Date.now() + inMs });
@@ -82,6 +82,23 @@ describe.skipIf(noTemporal)('the run workflow at its cut-off', () => {
     await using late = await started([{ chunks: 5 }], -1000);
     expect(await late.handle.result()).toMatchObject({ status: 'partial' });
     expect(late.statuses()).toEqual(['cut off']);
+  });
+
+  test.each(['planning', 'preparing', 'moving', 'finishing'] as const)(
+    'is no failure when the clock of a worker at %s was first',
+    async (ownClock) => {
+      await using it = await started([{ chunks: 2, takes: ownClock === 'moving' ? 60_000 : 5 }], 3000, { ownClock });
+      expect(await it.handle.result()).toMatchObject({ status: 'partial' });
+      expect(it.statuses()).toEqual(['cut off']);
+    },
+  );
+
+  test("a user's cancel of work that ends by its own clock is a cancel", async () => {
+    await using it = await started([{ chunks: 500, takes: 100 }], 60_000, { ownClock: 'moving' });
+    await until(() => it.state.log.length > 0);
+    await it.handle.executeUpdate(cancelUpdate, { args: [{ actor: 'test' }] });
+    expect(await failureOf(it.handle)).toMatchObject({ name: 'CancelledFailure' });
+    expect(it.statuses()).toEqual(['canceled']);
   });
 
   test('a run that is complete before waits for nothing', async () => {

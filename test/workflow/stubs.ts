@@ -25,8 +25,26 @@ export type StubState = {
 
 export function stubActivities(
   tables: readonly StubTable[],
-  options: { holdFails?: boolean; small?: number; cutOffAt?: number } = {},
+  options: {
+    holdFails?: boolean;
+    small?: number;
+    cutOffAt?: number;
+    ownClock?: 'planning' | 'preparing' | 'moving' | 'finishing';
+  } = {},
 ) {
+  /** As work ends whose worker's clock was there first, when Temporal has asked it to end already. */
+  const ends = (error: unknown) =>
+    options.ownClock && error instanceof CancelledFailure
+      ? ApplicationFailure.create({ type: 'CUT_OFF', message: 'It is time.', nextRetryDelay: '5s' })
+      : error;
+  const stays = async (where: typeof options.ownClock) => {
+    while (options.ownClock === where) {
+      heartbeat();
+      await sleep(50).catch((error) => {
+        throw ends(error);
+      });
+    }
+  };
   const state: StubState = {
     tables: new Map(tables.map((_, i) => [i + 1, { status: 'queued', generation: 1, done: new Set() }])),
     log: [],
@@ -67,6 +85,8 @@ export function stubActivities(
       plan(ordinal).move?.(chunk, attempt, t.generation);
       t.done.add(key);
       state.log.push(`moved ${key}`);
+    } catch (error) {
+      throw ends(error);
     } finally {
       moving--;
     }
@@ -85,11 +105,13 @@ export function stubActivities(
         heartbeat();
         await sleep(50);
       }
+      await stays('planning');
       return { tables: tables.length, units: unitsFrom(1) };
     },
     units: async ({ from }) => ({ tables: tables.length, units: unitsFrom(from) }),
     prepareTable: async ({ ordinal }) => {
       of(ordinal).status = 'running';
+      await stays('preparing');
       return { generation: of(ordinal).generation, next: 1, upTo: 0, splitDone: false, pool: 4 };
     },
     split: async ({ ordinal, upTo, count }) => {
@@ -114,7 +136,7 @@ export function stubActivities(
           await work(ordinal, 1);
           of(ordinal).status = 'staged';
         } catch (error) {
-          if (error instanceof CancelledFailure) throw error;
+          if (error instanceof CancelledFailure || options.ownClock) throw error;
           Object.assign(of(ordinal), { status: 'failed', code: (error as ApplicationFailure).type });
           failed.push(ordinal);
         }
@@ -122,6 +144,7 @@ export function stubActivities(
       return { failed, left };
     },
     finishTable: async ({ ordinal }) => {
+      await stays('finishing');
       of(ordinal).status = 'staged';
     },
     restartTable: async ({ ordinal }) => {
