@@ -13,6 +13,7 @@ import { openKeyring } from '../../secrets/keyring.ts';
 import { createSealer } from '../../secrets/seal.ts';
 import { startWorker } from '../../worker/run.ts';
 import { queuesOf } from '../../workflows/messages.ts';
+import { shareBundles } from '../servers/bundles.ts';
 import { createDatabase, sharedTemporal } from '../servers/shared.ts';
 
 export type Answer<T = Record<string, unknown>> = {
@@ -26,6 +27,7 @@ export async function install(settings: Partial<ApiDeps> = {}) {
   const stack = new AsyncDisposableStack();
   const home = await mkdtemp(join(tmpdir(), 'godwit-api-'));
   stack.defer(() => rm(home, { recursive: true, force: true }));
+  shareBundles(home);
   const metadata = stack.use(await createDatabase());
   const { address } = await sharedTemporal();
   const config = readConfig({

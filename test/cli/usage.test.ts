@@ -24,11 +24,14 @@ describe('the command line', () => {
       await run();
       return performance.now() - began;
     };
+    const bareEnv = { ...env, NODE_COMPILE_CACHE: undefined };
     const help: number[] = [];
     const bare: number[] = [];
     for (let i = 0; i < 5; i++) {
       bare.push(await timed(() => promisify(execFile)(process.execPath, ['-e', '0'])));
-      help.push(await timed(async () => expect((await godwit(['--help'], env)).out).toContain('godwit run shop.yaml')));
+      help.push(
+        await timed(async () => expect((await godwit(['--help'], bareEnv)).out).toContain('godwit run shop.yaml')),
+      );
     }
     expect(Math.min(...help) / Math.min(...bare)).toBeLessThan(6);
   });

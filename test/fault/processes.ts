@@ -4,6 +4,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { projectFolder } from '../../config.ts';
 import type { FaultPoint } from '../../faults.ts';
 import { logTail, type ServerProcess, startServerProcess, waitUntil } from '../../servers/child.ts';
+import { shareBundles } from '../servers/bundles.ts';
+import { impatientBundles } from './impatience.ts';
 import type { Random } from './random.ts';
 
 export type Workers = AsyncDisposable & {
@@ -35,11 +37,10 @@ export type WorkersOptions = {
   readonly project?: string;
 };
 
-const bundles = join(projectFolder, 'node_modules', '.cache', 'godwit-bundles');
-
 /** Worker processes and a supervisor that starts each anew when it ends, as systemd or Kubernetes would. */
 export async function startWorkers(options: WorkersOptions): Promise<Workers> {
   const { folder, random } = options;
+  const impatient = await impatientBundles();
   const faults = join(folder, 'faults');
   const calm = join(folder, 'calm');
   for (const one of [faults, calm]) mkdirSync(one, { recursive: true });
@@ -59,11 +60,7 @@ export async function startWorkers(options: WorkersOptions): Promise<Workers> {
   };
   for (const slot of slots) {
     pointTo(slot, faults);
-    // The bundled workflows are the same for all, and for every test: made once.
-    mkdirSync(bundles, { recursive: true });
-    mkdirSync(join(folder, slot.name), { recursive: true });
-    const bundle = join(folder, slot.name, 'bundle');
-    if (!existsSync(bundle)) symlinkSync(bundles, bundle);
+    shareBundles(join(folder, slot.name), impatient);
   }
   let spared: number | undefined;
 

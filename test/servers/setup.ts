@@ -1,4 +1,6 @@
 import { createServer, type Server } from 'node:http';
+import { join } from 'node:path';
+import { projectFolder } from '../../config.ts';
 import { type MongodbKind, realMongodb, startMongodb } from '../../servers/mongodb.ts';
 import { type MysqlKind, startMysql } from '../../servers/mysql.ts';
 import { startPostgres } from '../../servers/postgres.ts';
@@ -71,6 +73,8 @@ const servers: Readonly<Record<string, (version?: number) => Promise<Started>>> 
  * of their own, so they ask over HTTP on loopback. Stops what it started.
  */
 export default async function setup(project: Project): Promise<() => Promise<void>> {
+  // Test files, and the programs they start and kill, load the same modules hundreds of times: compiled once.
+  process.env.NODE_COMPILE_CACHE ??= join(projectFolder, 'node_modules', '.cache', 'compiled');
   const started = new Map<string, Promise<Started>>();
   const listener: Server = createServer(async (request, response) => {
     const [kind = '', version] = (request.url ?? '').slice(1).split('/');

@@ -20,12 +20,14 @@ import { openKeyring } from '../../secrets/keyring.ts';
 import { createSealer } from '../../secrets/seal.ts';
 import { startWorker } from '../../worker/run.ts';
 import { queuesOf, type RunResult, workflowIds } from '../../workflows/messages.ts';
+import { shareBundles } from '../servers/bundles.ts';
 import { createDatabase, sharedTemporal } from '../servers/shared.ts';
 
 export async function install(settings: Readonly<Record<string, string>> = {}, own?: { readonly address: string }) {
   const stack = new AsyncDisposableStack();
   const home = await mkdtemp(join(tmpdir(), 'godwit-test-'));
   stack.defer(() => rm(home, { recursive: true, force: true }));
+  shareBundles(home);
   const metadata = stack.use(await createDatabase());
   const { address } = own ?? (await sharedTemporal());
   const config = readConfig({

@@ -2,6 +2,7 @@ import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
+import { keeperSeconds } from '../heartbeats.ts';
 import type { Installation } from '../installation.ts';
 import { apply, chunksDone, newShop, nothingLeft, over, runTables, start, story, until } from '../job.ts';
 import { copySnapshots, query } from '../oracle.ts';
@@ -68,7 +69,7 @@ export function serverFaults(at: () => Installation): void {
         const awake = here.workers.pids().filter((pid) => pid !== asleep);
         if (random.chance(0.3) && here.workers.signal('SIGTERM', random.pick(awake)) !== undefined) told++;
       }
-      await sleep(Math.max(0, 18_000 - (Date.now() - since)));
+      await sleep(Math.max(0, (keeperSeconds + 3) * 1_000 - (Date.now() - since)));
       here.workers.signal('SIGCONT', asleep);
       here.sourceProxy.delay(0);
       const end = await over(here, run.id, 200);
