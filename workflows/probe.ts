@@ -4,7 +4,9 @@ import type { ProbeArgs } from './messages.ts';
 
 const { probe: answer } = proxyActivities<Activities>({
   startToCloseTimeout: '120s',
-  retry: { maximumAttempts: 2 },
+  // Somebody waits for the answer: a worker that died is to be noticed while they do.
+  heartbeatTimeout: '10s',
+  retry: { maximumAttempts: 5 },
 });
 
 /** Tests a connection, browses a source or plans a document; the answer is in the probe's row. */
