@@ -171,7 +171,7 @@ const keys = {
     .union([misfit, z.record(name, misfit)], { error: `expected ${misfits.join(', ')}, or a map of columns to these` })
     .default({})
     .describe('What happens to a value the target type cannot hold; per column, `*` for all others. Default stop'),
-  max_quarantined: z.number().int().min(0).default(0).describe('Rows that one run may set aside before the table fails'),
+  max_quarantined: z.number().int().min(0).default(0).describe('Rows a run may set aside before the table fails'),
 };
 
 export const tableSchema = z.strictObject({
