@@ -13,7 +13,7 @@ const first: readonly Group[] = [
 ];
 /** Then the rest. Most of it waits for servers, and for what follows a kill: more of it than there are cores goes on at once. */
 const then: readonly Group[] = [
-  { name: 'fault', seconds: 300 },
+  { name: 'fault', seconds: 600 },
   { name: 'modes', seconds: 240 },
   { name: 'workflow', seconds: 120 },
   { name: 'pairs', seconds: 240 },

@@ -71,7 +71,7 @@ describe.skipIf((await missing('postgres')) || (await missing('temporal')))('the
     const until = async (what: (message: Message) => boolean) => {
       const began = performance.now();
       while (!got.some(what)) {
-        if (performance.now() - began > 5_000) throw new Error(`never came; got ${JSON.stringify(got)}`);
+        if (performance.now() - began > 20_000) throw new Error(`never came; got ${JSON.stringify(got)}`);
         await sleep(10);
       }
       return performance.now() - began;
