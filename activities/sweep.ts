@@ -24,12 +24,11 @@ export async function sweepChunk(deps: Deps, table: OpenTable, claim: Claim, mov
   }
   const range = claim.chunk.bounds as KeyRange;
   const want = { snapshot: moving.snapshot, where: options.where, signal };
-  if (await sameDigest(source, target, work, range, want)) {
-    return await target.deleteKeys(work, claim, none(), signal);
-  }
+  const differs = await differing(source, target, work, range, want);
+  if (!differs) return await target.deleteKeys(work, claim, none(), signal);
   const vanished = missingFrom(
-    target.keys(work, range, signal),
-    () => source.keys?.(work.source, sourceKey(work), range, want) ?? none(),
+    target.keys(work, differs, signal),
+    () => source.keys?.(work.source, sourceKey(work), differs, want) ?? none(),
     comparer(keyTypes(work)),
   );
   const limited = limitedTo(await limitOf(deps, table, claim.chunk, moving), vanished, work);
@@ -38,20 +37,27 @@ export async function sweepChunk(deps: Deps, table: OpenTable, claim: Claim, mov
 
 async function* none(): AsyncGenerator<KeyBatch> {}
 
-async function sameDigest(
+/** What of the range must be compared key by key: undefined when both sides have the same keys. */
+async function differing(
   source: Source,
   target: Target,
   work: Work,
   range: KeyRange,
   want: Parameters<NonNullable<Source['digest']>>[3],
-): Promise<boolean> {
-  if (!source.digest || !target.digest || source.digestKind === undefined) return false;
-  if (source.digestKind !== target.digestKind) return false;
+): Promise<KeyRange | undefined> {
+  if (!source.digest || !target.digest || source.digestKind === undefined) return range;
+  if (source.digestKind !== target.digestKind) return range;
   const [there, here] = await Promise.all([
     target.digest(work, range, want.signal),
     source.digest(work.source, sourceKey(work), range, want),
   ]);
-  return there.count === here.count && there.hash === here.hash;
+  if (there.count === here.count && there.hash === here.hash) return undefined;
+  if (!there.parts || there.parts.by !== here.parts?.by) return range;
+  const others = here.parts.of;
+  const only = [...there.parts.of].filter(([part, digest]) => others.get(part) !== digest).map(([part]) => part);
+  // What the source alone has is no matter of a sweep.
+  if (only.length === 0) return undefined;
+  return only.length * 2 > there.parts.of.size ? range : { ...range, only };
 }
 
 const keyTypes = (work: Work): LogicalType[] =>

@@ -221,7 +221,12 @@ export type Increment = {
 };
 
 /** Keys between `after` (exclusive) and `upto` (inclusive), absent = open, each the canonical texts of the key's columns. */
-export type KeyRange = { readonly after?: readonly string[]; readonly upto?: readonly string[] };
+export type KeyRange = {
+  readonly after?: readonly string[];
+  readonly upto?: readonly string[];
+  /** Only the keys of these parts (`KeyDigest.parts`, of the numbers 0 to 1023). */
+  readonly only?: readonly number[];
+};
 
 /**
  * Keys in ascending order: numbers by value, texts and enums by the bytes of their UTF-8, all others by the order of their
@@ -230,8 +235,16 @@ export type KeyRange = { readonly after?: readonly string[]; readonly upto?: rea
  */
 export type KeyBatch = readonly string[];
 
-/** Of all keys in a range; two of one kind are equal when the keys are. */
-export type KeyDigest = { readonly count: number; readonly hash: string };
+/**
+ * Of all keys in a range; two of one kind are equal when the keys are. `parts`: the same of each part of them that has any, where a
+ * key's part is known from its value alone, never by a hash that another server may compute in another way: a key is looked
+ * for only in its part. `by` names that rule; parts of one rule can be compared.
+ */
+export type KeyDigest = {
+  readonly count: number;
+  readonly hash: string;
+  readonly parts?: { readonly by: string; readonly of: ReadonlyMap<number, string> };
+};
 
 /** A point in time to read from. `chunk` = every chunk reads its own moment. */
 export type SnapshotRef =

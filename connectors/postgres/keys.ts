@@ -3,7 +3,7 @@
  * canonical texts, their one order, their digest, and the condition for a range of them.
  */
 import { GodwitError } from '../../errors.ts';
-import { type KeyBatch, type KeyRange, type Table, tableText } from '../contract.ts';
+import { type KeyBatch, type KeyDigest, type KeyRange, type Table, tableText } from '../contract.ts';
 import type { LogicalType } from '../types.ts';
 import { copyOut } from './copy-out.ts';
 import { unescaped } from './copy-text.ts';
@@ -30,15 +30,49 @@ export const keyColumns = (table: Table, names: readonly string[]): KeyColumn[] 
 export const digestKind = 'postgres';
 
 /**
- * The SELECT list of a digest: `count` and `hash`, both texts, for `SELECT ${digestSelect(columns)} FROM …`. The hash is the
- * sum of the keys' 64-bit hashes, so that neither order nor plan matters. Needs a session with Godwit's settings.
+ * Of the keys that lie in `from` under `where`. The hash is the sum of the keys' 64-bit hashes, so that neither order nor
+ * plan matters. Needs a session with Godwit's settings.
  */
-export const digestSelect = (columns: readonly KeyColumn[]): string =>
-  `pg_catalog.count(*)::text AS count, coalesce(pg_catalog.sum(${hashOf(columns)}), 0)::text AS hash`;
+export async function digestIn(
+  session: Session,
+  columns: readonly KeyColumn[],
+  from: string,
+  where?: string,
+): Promise<KeyDigest> {
+  const part = partOf(columns);
+  const rows = await session.query<{ part: number; count: string; hash: string }>(
+    `SELECT part, pg_catalog.count(*)::text AS count, pg_catalog.sum(hash)::text AS hash
+     FROM (SELECT ${part?.sql ?? '0'} AS part, ${hashOf(columns)} AS hash FROM ${from}${where ? ` WHERE ${where}` : ''}) x GROUP BY part`,
+  );
+  const count = rows.reduce((sum, row) => sum + Number(row.count), 0);
+  const hash = rows.reduce((sum, row) => sum + BigInt(row.hash), 0n).toString();
+  if (!part) return { count, hash };
+  return {
+    count,
+    hash,
+    parts: { by: part.by, of: new Map(rows.map((row) => [Number(row.part), `${row.count} ${row.hash}`])) },
+  };
+}
+
+/** Of a key that is one whole number: its last ten bits. */
+function partOf(columns: readonly KeyColumn[]): { readonly by: string; readonly sql: string } | undefined {
+  const [only, ...more] = columns;
+  if (!only || more.length > 0 || !isInt(only)) return undefined;
+  return { by: 'ten bits', sql: `(${ident(only.name)}::int8 & 1023)::int4` };
+}
+
+const isInt = ({ type: { kind }, native }: KeyColumn): boolean =>
+  /^(smallint|integer|bigint)$/.test(native) && (kind === 'int16' || kind === 'int32' || kind === 'int64');
 
 /** Each column's hash is the seed of the next one's: ('ab', 'c') is not ('a', 'bc'). */
 const hashOf = (columns: readonly KeyColumn[]): string =>
-  columns.reduce((seed, column) => `pg_catalog.hashtextextended(${digested(column)} COLLATE "C", ${seed})`, '0');
+  columns.reduce(
+    (seed, column) =>
+      isInt(column)
+        ? `pg_catalog.hashint8extended(${ident(column.name)}::int8, ${seed})`
+        : `pg_catalog.hashtextextended(${digested(column)} COLLATE "C", ${seed})`,
+    '0',
+  );
 
 /** The same for equal keys of any two servers, and cheaper than the canonical text. */
 function digested(column: KeyColumn): string {
@@ -66,14 +100,19 @@ export const comparable = (column: KeyColumn): string =>
   comparesItself(column.type) ? ident(column.name) : byBytes(column);
 
 /** The condition for the keys of a range, or undefined for all. On a key without text it is one its index can serve. */
-export function keyRangeCondition(columns: readonly KeyColumn[], { after, upto }: KeyRange): string | undefined {
+export function keyRangeCondition(columns: readonly KeyColumn[], { after, upto, only }: KeyRange): string | undefined {
   const left = row(columns.map(comparable));
   const right = (key: readonly string[]) => {
     if (key.length !== columns.length)
       throw new GodwitError('INTERNAL', 'A range of keys has other columns than the key.');
     return row(columns.map((column, i) => keyLiteral(column, key[i] as string)));
   };
-  const conditions = [after && `${left} > ${right(after)}`, upto && `${left} <= ${right(upto)}`];
+  const part = only && partOf(columns)?.sql;
+  const conditions = [
+    after && `${left} > ${right(after)}`,
+    upto && `${left} <= ${right(upto)}`,
+    part && `${part} = ANY('{${only.join(',')}}'::int4[])`,
+  ];
   return conditions.filter(Boolean).join(' AND ') || undefined;
 }
 

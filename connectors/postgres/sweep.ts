@@ -3,7 +3,7 @@ import type { KeyBatch, KeyDigest, KeyRange, ReadKeys, SplitOptions, Table } fro
 import type { LogicalKind } from '../types.ts';
 import { postgresExtras } from './extras.ts';
 import { histogramBounds } from './histogram.ts';
-import { copyKeys, digestSelect, keyColumns, keyRangeCondition, keysSelect } from './keys.ts';
+import { copyKeys, digestIn, keyColumns, keyRangeCondition, keysSelect } from './keys.ts';
 import type { SessionPool } from './pool.ts';
 import { predicateCondition } from './predicates.ts';
 import type { Session } from './session.ts';
@@ -89,11 +89,9 @@ export async function sourceDigest(
     reading(pool, want, async function* (session) {
       await assertUnchanged(session, table, seen(key, want));
       const where = whereOf(table, key, range, want);
-      const [row] = await session.query<{ count: string; hash: string }>(
-        `SELECT ${digestSelect(keyColumns(table, key))} FROM ${from(table)}${where ? ` WHERE ${where}` : ''}`,
-      );
+      const digest = await digestIn(session, keyColumns(table, key), from(table), where);
       await assertUnchanged(session, table, seen(key, want));
-      yield { count: Number(row?.count), hash: row?.hash ?? '' };
+      yield digest;
     }),
   );
   return digest as KeyDigest;

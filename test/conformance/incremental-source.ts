@@ -521,6 +521,13 @@ export function testIncrementalSource(name: string, make: () => Promise<Incremen
       expect((await digest(other, {}))?.hash).not.toBe((await digest(one, {}))?.hash);
       expect(await digest(other, { upto: ['149'] })).toEqual(await digest(one, { upto: ['149'] }));
       expect(await digest(await tableWith([]), {})).toMatchObject({ count: 0 });
+      const { parts } = (await digest(one, {})) ?? {};
+      if (!parts) return;
+      const changed = (await digest(other, {}))?.parts?.of;
+      const only = [...parts.of].filter(([part, hash]) => changed?.get(part) !== hash).map(([part]) => part);
+      const found = (await Array.fromAsync(source.keys?.(one, [subject.columns.id], { only }, want) ?? [])).flat();
+      expect(found).toContain('150');
+      expect(found.length).toBeLessThan(10);
     });
   });
 }

@@ -478,6 +478,21 @@ export function testIncrementalTarget(name: string, make: () => Promise<Incremen
         expect(await target.digest(fresh, {}, never)).toEqual(all);
       });
 
+      test('gives the keys of some parts of a digest, each key in one', async ({ skip }) => {
+        const work = nextRun(await loaded(many), 2);
+        const { parts } = (await target.digest?.(work, {}, never)) ?? {};
+        if (!parts) return skip('no parts of a digest');
+        const numbers = [...parts.of.keys()];
+        const [low, high] = [numbers.slice(0, 7), numbers.slice(7)];
+        const keys = [...(await keysOf(work, { only: low })), ...(await keysOf(work, { only: high }))];
+        expect(keys.map(Number).sort((a, b) => a - b)).toEqual(many.map(([id]) => id));
+        const fewer = await target.digest?.(work, { upto: ['100'] }, never);
+        const found = await keysOf(work, { upto: ['100'], only: low });
+        expect(found.length).toBe(
+          low.reduce((sum, part) => sum + Number(fewer?.parts?.of.get(part)?.split(' ')[0] ?? 0), 0),
+        );
+      });
+
       test('deletes the rows of the keys with the checkpoint, and counts them', async () => {
         if (!target.deleteKeys) return;
         const work = await loaded(many, { mode: 'mirroring' });

@@ -1,6 +1,6 @@
 /** The keys of the table people read, for the sweep of a mirrored one; and the rows taken away because they vanished. */
 import type { Counts, KeyBatch, KeyDigest, KeyRange, PlanColumn, Work } from '../../contract.ts';
-import { copyKeys, digestSelect, type KeyColumn, keyRangeCondition } from '../keys.ts';
+import { copyKeys, digestIn, type KeyColumn, keyRangeCondition } from '../keys.ts';
 import type { SessionPool } from '../pool.ts';
 import type { Session } from '../session.ts';
 import { columnList, ident, tableIdent } from '../sql.ts';
@@ -60,10 +60,7 @@ export async function digestOf(
       await tableFacts(session, work);
       const columns = await keyColumns(session, work);
       const where = keyRangeCondition(columns, range);
-      const [row] = await session.query<{ count: string; hash: string }>(
-        `SELECT ${digestSelect(columns)} FROM ${tableIdent(work.name)}${where ? ` WHERE ${where}` : ''}`,
-      );
-      return { count: Number(row?.count ?? 0), hash: row?.hash ?? '' };
+      return await digestIn(session, columns, tableIdent(work.name), where);
     } catch (error) {
       throw signal.aborted ? signal.reason : error;
     } finally {
