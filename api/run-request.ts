@@ -5,7 +5,8 @@ import type { RunBounds, RunRequest } from '../db/schema.ts';
 import { GodwitError } from '../errors.ts';
 import type { JobDocument, TableEntry } from '../mapping/document.ts';
 import { timeOfDay } from '../mapping/settings.ts';
-import { nextTimeOfDay, writtenInstant } from '../schedules/zone.ts';
+import { dayMs } from '../schedules/dates.ts';
+import { nextTimeOfDay, readInstant, writtenInstant } from '../schedules/zone.ts';
 import { strict } from './problem.ts';
 
 const scalar = z.union([z.string(), z.number(), z.boolean()]);
@@ -51,7 +52,7 @@ export function requestOf(
   const { tables, full, from, to, where, cutOff } = wanted;
   const entries = tables ? entriesOf(document, tables) : document.tables;
   const backfill = from !== undefined || to !== undefined || where !== undefined;
-  if (backfill) refuseBackfill(document, wanted, entries);
+  if (backfill) refuseBackfill(document, wanted, { entries, timezone: document.timezone ?? timezone });
   const bounds: RunBounds | undefined = backfill
     ? {
         ...(from === undefined ? {} : { from }),
@@ -68,7 +69,9 @@ export function requestOf(
   return { ...(Object.keys(request).length > 0 ? { request } : {}), ...(bounds ? { bounds } : {}) };
 }
 
-function refuseBackfill(document: JobDocument, wanted: WantedRun, entries: readonly TableEntry[]) {
+type Meant = { readonly entries: readonly TableEntry[]; readonly timezone: string };
+
+function refuseBackfill(document: JobDocument, wanted: WantedRun, { entries, timezone }: Meant) {
   const { tables, full, from, to, where } = wanted;
   if (full) throw usage('`full` loads everything again; give it, or `from`, `to` and `where`');
   if (where && (from !== undefined || to !== undefined))
@@ -92,10 +95,14 @@ function refuseBackfill(document: JobDocument, wanted: WantedRun, entries: reado
     ['from', from],
     ['to', to],
   ] as const) {
-    if (dated && text !== undefined && !writtenInstant.test(text.trim())) {
+    if (dated && text !== undefined && !writtenInstant(text)) {
       throw usage(`\`${name}\` is no date and time such as 2024-02-29 or 2024-02-29T12:00:00 (a bookmark is one)`);
     }
   }
+  if (!dated || from === undefined || to === undefined) return;
+  // A date is its whole day.
+  const last = readInstant(to, timezone) + (to.trim().length === 10 ? dayMs : 0);
+  if (readInstant(from, timezone) > last) throw usage('`from` is after `to`: there is nothing between them');
 }
 
 const usage = (message: string) => new GodwitError('USAGE', `${message}.`);

@@ -36,7 +36,10 @@ export function tableLine(
   const rate = moving && speed && speed.rows > 0 ? `${short(speed.rows)} rows/s` : '';
   const flow = moving && speed && speed.bytes > 0 ? `${(speed.bytes / 1e6).toFixed(1)} MB/s` : '';
   const left = table.estimatedRows - done;
-  const eta = !closed && speed && speed.rows > 0 && left > 0 ? `ETA ${duration((left / speed.rows) * 1000)}` : '';
+  const eta =
+    table.status === 'running' && speed && speed.rows > 0 && left > 0
+      ? `ETA ${duration((left / speed.rows) * 1000)}`
+      : '';
   const cells = [
     pad(shortened(`${table.sourceName} → ${table.target}`, widths.name), widths.name),
     pad(table.status, 9),
@@ -112,7 +115,8 @@ export function summary(run: RunView, tables: readonly RunTableView[], paint: Pa
       `  ${good} of ${plural(tables.length, 'table')} · ${plural(total.read, 'row')} · ${bytes(total.bytes)}${speed}`,
     );
     lines.push(`  books: ${booksLine(total, paint)}`);
-    if (tables.some(changes)) lines.push(`  of increments: ${changesText(total)}`);
+    if (tables.some((table) => changes(table) && table.status !== 'failed'))
+      lines.push(`  of increments: ${changesText(total)}`);
   }
   if (run.failure) lines.push(...failureLines(run.failure, '', paint));
   for (const [, group] of failures(tables)) {

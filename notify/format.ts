@@ -1,6 +1,6 @@
 /** A run's end in words for people: what, where, the state of the data, what to do. Names, counts and codes; never a value. */
 import type { RunReport, TableReport } from '../db/notifications.ts';
-import { codes } from '../errors.ts';
+import { codes, type ErrorCode } from '../errors.ts';
 
 export type Message = {
   /** One line: of an e-mail the subject. */
@@ -69,6 +69,20 @@ const there = (published: number): string =>
     ? 'the targets are as they were before this run, apart from chunks of incremental tables that were committed'
     : `${plural(published, 'table is', 'tables are')} complete on the target`;
 
+/** Mended in the mapping, of which a retry knows the state it was started with. */
+const inMapping: ReadonlySet<string> = new Set<ErrorCode>([
+  'MAPPING_INVALID',
+  'TABLE_MISSING',
+  'NO_TABLE_MATCHES',
+  'COLUMN_MISSING',
+  'NAME_COLLISION',
+  'NAME_TOO_LONG',
+  'SAME_DATABASE',
+  'TYPE_REFUSED',
+  'NOT_OWNED',
+  'MODE_REFUSED',
+]);
+
 function whatToDo({ job, number, status, failure, failed }: RunReport): string[] {
   if (status === 'succeeded' || status === 'canceled') return [];
   const fixes = [...new Set(failed.map(({ fix, code }) => fix || known(code)?.fix || '').filter(Boolean))];
@@ -76,7 +90,11 @@ function whatToDo({ job, number, status, failure, failed }: RunReport): string[]
   const what = fixes.length > 0 ? fixes.slice(0, 3) : own ? [own] : [];
   const lines = what.length > 0 ? [`What to do: ${what.join(' ')}`] : [];
   if (status === 'skipped' || failure?.code === 'CUT_OFF') return lines;
-  return [...lines, `Then: godwit retry ${job}/${number} · more: godwit show ${job}/${number}`];
+  const more = `more: godwit show ${job}/${number}`;
+  const byMapping = failed.length > 0 && failed.every((one) => inMapping.has(one.code));
+  if (byMapping)
+    return [...lines, `Then: godwit run with the corrected mapping (a retry goes by the old one) · ${more}`];
+  return [...lines, `Then: godwit retry ${job}/${number} · ${more}`];
 }
 
 function summary({ tables, rows, bytes, startedAt, endedAt }: RunReport): string {

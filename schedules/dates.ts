@@ -19,3 +19,9 @@ export function isoWeek(year: number, month: number, day: number): number {
   const first = Date.UTC(new Date(thursday).getUTCFullYear(), 0, 1);
   return 1 + Math.floor((thursday - first) / (7 * dayMs));
 }
+
+/** `2024-02-29`: is there that day? */
+export function isDay(text: string): boolean {
+  const at = Date.parse(`${text}T00:00:00Z`);
+  return !Number.isNaN(at) && new Date(at).toISOString().startsWith(text);
+}

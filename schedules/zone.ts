@@ -1,6 +1,6 @@
 /** Time zones as the runtime's ICU knows them. Instants are milliseconds since 1970. */
 import { GodwitError } from '../errors.ts';
-import { dayMs } from './dates.ts';
+import { dayMs, isDay } from './dates.ts';
 
 const formats = new Map<string, Intl.DateTimeFormat>();
 
@@ -115,8 +115,16 @@ export function isoIn(zone: string, instant: number): string {
 /** `2026-11-21T07:00:00` */
 export const wallText = (wall: number): string => new Date(wall).toISOString().slice(0, 19);
 
-/** What a person may write for an end of a backfill: date; time, to microseconds; offset. */
-export const writtenInstant = /^(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?)(Z|[+-]\d\d:?\d\d)?)?$/;
+const writtenForm =
+  /^(\d{4}-\d\d-\d\d)(?:[T ]((?:[01]\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:\.\d{1,6})?)?)(Z|[+-]\d\d:?\d\d)?)?$/;
+/**
+ * What a person may write for an end of a backfill: date; time, to microseconds; offset. Undefined for another form, and for what
+ * no calendar or clock shows.
+ */
+export function writtenInstant(text: string): RegExpExecArray | undefined {
+  const found = writtenForm.exec(text.trim());
+  return found && isDay(found[1] as string) ? found : undefined;
+}
 
 const written = /^(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:\.\d+)?)?)?(Z|[+-]\d\d:?\d\d)?$/i;
 
@@ -124,7 +132,7 @@ const written = /^(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:\.\d+)?)
 export function readInstant(text: string, zone: string): number {
   const [, year, month, day, hour = '00', minute = '00', second = '00', offset] = written.exec(text.trim()) ?? [];
   const wall = Date.parse(`${year}-${month}-${day}T${hour}:${minute}:${second}Z`);
-  if (Number.isNaN(wall)) {
+  if (Number.isNaN(wall) || !isDay(`${year}-${month}-${day}`)) {
     throw new GodwitError(
       'USAGE',
       `"${text}" is no time; expected 2026-11-21, 2026-11-21T07:00 or 2026-11-21T07:00:00Z.`,

@@ -262,12 +262,21 @@ async function watermark(input: IncrementInput, follow: Follow): Promise<Waterma
   });
 }
 
+const keyForms = [
+  { of: /^u?int/, text: /^-?\d+$/, name: 'whole number' },
+  { of: /^uuid$/, text: /^[\da-f]{8}-?([\da-f]{4}-?){3}[\da-f]{12}$/i, name: 'UUID' },
+];
+
 /** A stretch of rows again; what is remembered of the table stays as it is. */
 function backfill({ entry, work, table, timezone }: IncrementInput, follow: Follow, bounds: RunBounds): Incremental {
   const kind = kindOf(table, follow);
   const end = (text: string, of: 'from' | 'upto') => {
     const instant = follow.by === 'bookmark' || instants.includes(kind);
     const read = instant ? asked(text, of, timezone) : undefined;
+    const what = keyForms.find((form) => form.of.test(kind));
+    if (!instant && what && !what.text.test(text.trim())) {
+      throw refused(work, `\`--${of === 'from' ? 'from' : 'to'}\` is no ${what.name}, which ${follow.column} is`);
+    }
     if (!instant) return text;
     if (read === undefined) {
       throw refused(
@@ -304,7 +313,7 @@ function backfill({ entry, work, table, timezone }: IncrementInput, follow: Foll
 
 /** What a person wrote, in the job's zone unless it names one; a date alone is its first or its last instant. */
 function asked(text: string, of: 'from' | 'upto', timezone: string) {
-  const found = writtenInstant.exec(text.trim());
+  const found = writtenInstant(text);
   if (!found) return undefined;
   const [, date = '', given, offset] = found;
   const time = given ?? (of === 'from' ? '00:00:00' : '23:59:59.999999');

@@ -84,7 +84,7 @@ function setting(pair: string): [string, string | boolean] {
   );
 }
 
-function readText(file: string): string {
+export function readText(file: string): string {
   try {
     return readFileSync(file, 'utf8');
   } catch (error) {

@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs';
 import { GodwitError } from '../../errors.ts';
 import { part } from '../client.ts';
 import type { Context } from '../context.ts';
@@ -6,7 +5,7 @@ import { exits } from '../exit.ts';
 import { table, usage } from '../output.ts';
 import { reach } from '../reach.ts';
 import type { CheckView } from '../views.ts';
-import { showChecks } from './endpoints.ts';
+import { readText, showChecks } from './endpoints.ts';
 
 type ChannelView = {
   readonly name: string;
@@ -39,7 +38,7 @@ function setting(pair: string): [string, string | string[]] {
   const key = pair.slice(0, equals);
   const value = pair.slice(equals + 1);
   if (key === 'to') return [key, value.split(',').map((one) => one.trim())];
-  if (value.startsWith('@') && key !== 'channel') return [key, readFileSync(value.slice(1), 'utf8').trim()];
+  if (value.startsWith('@') && key !== 'channel') return [key, readText(value.slice(1)).trim()];
   const variable = /^env:(\S+)$/.exec(value)?.[1];
   if (variable === undefined) return [key, value];
   const found = process.env[variable];
@@ -99,10 +98,13 @@ type NotificationView = {
 /** What was told of runs, and what could not be. */
 export async function log({ config, out, options }: Context, job?: string): Promise<undefined> {
   const { status, limit = '20' } = options as { status?: string; limit?: string };
+  const most = Number(limit);
+  if (!Number.isInteger(most) || most < 1) throw usage('--limit is a whole number of at least 1.');
   await using reached = await reach({ config, out });
-  const items = await reached.client.list<NotificationView>('/api/notifications', { job, status }, Number(limit));
+  const items = await reached.client.list<NotificationView>('/api/notifications', { job, status }, most);
   for (const one of items) out.json({ type: 'notification', ...one });
-  if (items.length === 0) out.text('Nothing was told yet.');
+  if (items.length === 0)
+    out.text(status === undefined ? 'Nothing was told yet.' : `Nothing that was told is ${status}.`);
   else
     for (const line of table(
       items.map((one) => [

@@ -103,12 +103,17 @@ export async function exportRows({ config, out, options }: Context, wanted = '')
   const { client } = reached;
   const { run, ordinals } = await find(client, wanted, options.table);
   const format = options.format === 'csv' ? 'csv' : 'ndjson';
-  for (const ordinal of ordinals) {
+  // One file for all of them, written anew.
+  for (const [i, ordinal] of ordinals.entries()) {
     const query = `format=${format}${ordinal === undefined ? '' : `&ordinal=${ordinal}`}`;
     const body = await client.raw(`/api/runs/${run.id}/quarantine/export?${query}`);
     const file = typeof options.file === 'string' ? options.file : undefined;
     if (file === undefined) await pipeline(Readable.fromWeb(body as never), process.stdout, { end: false });
-    else await pipeline(Readable.fromWeb(body as never), createWriteStream(file, { flags: 'a', mode: 0o600 }));
+    else
+      await pipeline(
+        Readable.fromWeb(body as never),
+        createWriteStream(file, { flags: i === 0 ? 'w' : 'a', mode: 0o600 }),
+      );
     if (file !== undefined) out.say(`Written to ${file}.`);
   }
 }

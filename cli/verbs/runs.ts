@@ -1,3 +1,4 @@
+import { isDay } from '../../schedules/dates.ts';
 import type { Client } from '../client.ts';
 import type { Context } from '../context.ts';
 import { exitOfRun, exits } from '../exit.ts';
@@ -14,12 +15,16 @@ import { watchToEnd } from './run.ts';
 export async function runs({ config, out, options }: Context, job?: string): Promise<undefined> {
   const most = Number(options.limit ?? 20);
   if (!Number.isInteger(most) || most < 1) throw usage('--limit is a whole number of at least 1.');
-  const wish = { ...filters(options), ...(job === undefined ? {} : { job }), limit: Math.min(most, 100) };
+  const chosen = filters(options);
+  const none = Object.keys(chosen).length > 0 ? 'No run is of that kind.' : undefined;
+  const wish = { ...chosen, ...(job === undefined ? {} : { job }), limit: Math.min(most, 100) };
   await using reached = await reach({ config, out });
-  if (options.tables === true) return byTable(await reached.client.list<HistoryLine>('/api/history', wish, most), out);
+  if (options.tables === true) {
+    return byTable(await reached.client.list<HistoryLine>('/api/history', wish, most), out, none);
+  }
   const all = await reached.client.list<RunView>('/api/runs', wish, most);
   for (const run of all) out.json({ type: 'run', ...run });
-  if (all.length === 0) return void out.text('There is no run yet.');
+  if (all.length === 0) return void out.text(none ?? 'There is no run yet.');
   const rows = all.map((run) => [
     `${run.job}/${run.number}`,
     run.status,
@@ -51,7 +56,7 @@ function instantOf(value: string | undefined, name: string): string | undefined 
   if (value === undefined) return undefined;
   const ago = /^(\d+)([smhd])$/.test(value) ? Date.now() - seconds(value) * 1000 : undefined;
   const zoned = /^\d{4}-\d\d-\d\d$/.test(value) || /(Z|[+-]\d\d:?\d\d)$/.test(value);
-  const at = ago ?? (zoned ? Date.parse(value) : Number.NaN);
+  const at = ago ?? (zoned && isDay(value.slice(0, 10)) ? Date.parse(value) : Number.NaN);
   if (Number.isNaN(at))
     throw usage(`--${name} is a date, an instant with its zone (2024-02-29T12:00:00Z), or so long ago (24h, 7d).`);
   return new Date(at).toISOString();
@@ -71,9 +76,9 @@ type HistoryLine = RunTableView & {
 };
 
 /** One line per run and table. */
-function byTable(all: readonly HistoryLine[], out: Context['out']): undefined {
+function byTable(all: readonly HistoryLine[], out: Context['out'], none = 'Nothing was moved yet.'): undefined {
   for (const one of all) out.json({ type: 'history', ...one });
-  if (all.length === 0) return void out.text('Nothing was moved yet.');
+  if (all.length === 0) return void out.text(none);
   const rows = all.map((one) => [
     `${one.job}/${one.run}`,
     `${one.sourceName} → ${one.target}`,

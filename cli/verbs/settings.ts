@@ -32,7 +32,8 @@ export async function list({ config, out }: Context): Promise<undefined> {
   for (const { name, note } of items.filter(({ from }) => from === 'elsewhere')) out.text(`  ${name}: ${note}`);
 }
 
-const shown = (value: unknown): string => (typeof value === 'string' ? value : JSON.stringify(value));
+const shown = (value: unknown): string =>
+  value === null ? 'none' : typeof value === 'string' ? value : JSON.stringify(value);
 
 /** `true`, `false`, `null`, `none` and JSON are read as such; `a,b` as a list; all else is text. */
 export async function set({ config, out }: Context, name = '', text = ''): Promise<undefined> {

@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -45,6 +45,9 @@ describe('the command line', () => {
     [['run', 'shop', '--full', '--from', '1'], /--full loads the table again/],
     [['run', 'shop', '--where', 'nonsense'], /--where is col=value/],
     [['runs', '--since', 'yesterday'], /--since is a date/],
+    [['runs', '--since', '2026-02-31'], /--since is a date/],
+    [['notify', 'log', '--limit', 'x'], /--limit is a whole number/],
+    [['notify', 'add', 'x', '-t', 'webhook', 'url=@/nowhere/at/all'], /\/nowhere\/at\/all cannot be read/],
     [['quarantine', 'waive', 'shop/1'], /Say why/],
     [['import'], /Give a Python file/],
     [['import', 'shop.yaml'], /ends in \.py/],
@@ -111,6 +114,33 @@ export default () => ({
         },
       },
     ]);
+  });
+
+  it('says none for none, and writes a file of rows set aside anew', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'godwit-said-'));
+    const answers: Readonly<Record<string, string>> = {
+      '/api/settings': '{"items":[{"name":"keep_runs","value":null,"from":"default"}]}',
+      '/api/runs': '{"items":[]}',
+      '/api/jobs/shop/runs/1': '{"id":"r","job":"shop","number":1,"status":"succeeded","notes":[]}',
+      '/api/runs/r/tables': '{"items":[]}',
+      '/api/runs/r/quarantine/export': '{"id":1}\n',
+    };
+    const server = createServer((request, answer) => {
+      answer.end(answers[(request.url ?? '').split('?')[0] ?? ''] ?? '{}');
+    }).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const at = { ...env, GODWIT_URL: `http://127.0.0.1:${(server.address() as AddressInfo).port}` };
+    const file = join(folder, 'bad.ndjson');
+    const [settings, runs, none] = await Promise.all(
+      [['settings'], ['runs', '--table', 'nothing'], ['runs']].map((args) => godwit(args, at)),
+    );
+    for (let i = 0; i < 2; i++) {
+      expect((await godwit(['quarantine', 'export', 'shop/1', '--file', file], at)).code).toBe(0);
+    }
+    server.close();
+    expect(settings?.out).toMatch(/keep_runs +none +default/);
+    expect([runs?.out, none?.out]).toEqual(['No run is of that kind.\n', 'There is no run yet.\n']);
+    expect(readFileSync(file, 'utf8')).toBe('{"id":1}\n');
   });
 
   it('says in one sentence that nothing answers, as JSON too', async () => {

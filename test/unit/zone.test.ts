@@ -63,6 +63,10 @@ describe('the next time the clock of a zone shows a time of day', () => {
   });
 });
 
+test.each(['2026-02-29', '2026-13-01', '2026-00-10', '2026-04-31T12:00', 'today', ''])('%j is no time', (text) => {
+  expect(() => readInstant(text, 'UTC')).toThrow(expect.objectContaining({ code: 'USAGE' }));
+});
+
 describe('a time that the clocks of a zone leave out', () => {
   const gaps = [
     ['Europe/Berlin', '2026-03-29T02:30', '2026-03-29T00:00:00Z', '2026-03-29T01:00:00Z'],

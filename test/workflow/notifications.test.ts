@@ -202,6 +202,23 @@ describe.skipIf(noServers)('notifications', () => {
     expect(JSON.stringify(await godwit.db.execute(sql`SELECT * FROM godwit.settings`))).not.toContain(token);
   });
 
+  test('what is mended in the mapping is run anew, for a retry goes by the old one', async () => {
+    await using receiver = await httpReceiver(() => ({ status: 200 }));
+    await channel('ops', { type: 'slack', webhook_url: receiver.url });
+    const broken = mappingOf({ tables: [{ table_name: 'public.t', mode: 'replace', columns: ['id', 'nothing'] }] });
+    await using _worker = await godwit.work();
+    await expect((await godwit.begin(broken)).result()).rejects.toThrow();
+    const [run] = await godwit.db.select().from(runs);
+    await queue(run?.id ?? '', ['ops']);
+    await notifyRound(deps);
+    const end = Date.now() + 20_000;
+    while (receiver.taken.length === 0 && Date.now() < end) await new Promise((resolve) => setTimeout(resolve, 100));
+    const { text } = JSON.parse(receiver.taken[0]?.body ?? '{}');
+    expect(text).toContain('COLUMN_MISSING');
+    expect(text).toContain('Then: godwit run with the corrected mapping');
+    expect(text).not.toContain('godwit retry');
+  });
+
   test("Slack's incoming webhook", async () => {
     await using receiver = await httpReceiver((_taken, before) => ({ status: before === 0 ? 503 : 200, body: 'ok' }));
     await channel('ops', { type: 'slack', webhook_url: `${receiver.url}/services/T/B/secret` });
