@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { globSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -6,6 +7,9 @@ import { MongoClient } from 'mongodb';
 import mysql from 'mysql2/promise';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { marker } from '../../activities/quarantine.ts';
+import { forgetRuns } from '../../db/history.ts';
+import { seeBadRows } from '../../db/quarantine.ts';
 import { keyringOf } from '../../secrets/keyring.ts';
 import { createSealer } from '../../secrets/seal.ts';
 import {
@@ -236,13 +240,42 @@ describe.skipIf((await missing('postgres')) || (await missing('temporal')))('row
     expect(marks.every(({ identity, digest }) => /^[\w-]{43}$/.test(identity) && /^[\w-]{43}$/.test(digest))).toBe(
       true,
     );
-    const { marker } = await import('../../activities/quarantine.ts');
     const work = { target: 't', source: { name: {} }, name: {}, columns: [{ name: 'id' }], key: ['id'] } as never;
     const bad = { ordinal: 0, row: [1], reason: '' };
     const other = { mark: createSealer(keyringOf(Buffer.alloc(32, 1))).mark };
     const mine = marker(godwit.deps.sealer, 'job', work)(bad);
     expect(mine).toEqual(marker(godwit.deps.sealer, 'job', work)(bad));
     expect(mine).not.toEqual(marker(other, 'job', work)(bad));
+  });
+
+  test('a chunk that is moved again in a run counts it once, and what is known of a row goes with its last run', async () => {
+    await job('known');
+    const { rows } = await godwit.database.pool.query<{ id: string }>(
+      `SELECT id FROM godwit.jobs WHERE name = 'known'`,
+    );
+    const jobId = rows[0]?.id as string;
+    const mark = { identity: 'a row', digest: 'its values' };
+    const known = async () =>
+      (await godwit.database.pool.query(`SELECT runs, state, digest FROM godwit.bad_rows WHERE identity = 'a row'`))
+        .rows;
+    const [one, other] = [randomUUID(), randomUUID()];
+    for (const runId of [one, one, other, other]) await seeBadRows(godwit.db, [mark, mark], { jobId, runId });
+    expect(await known()).toEqual([{ runs: 2, state: 'open', digest: 'its values' }]);
+    await godwit.database.pool.query(`UPDATE godwit.bad_rows SET state = 'replayed' WHERE identity = 'a row'`);
+    await seeBadRows(godwit.db, [mark], { jobId, runId: other });
+    expect(await known()).toEqual([{ runs: 1, state: 'open', digest: 'its values' }]);
+    // Two chunks meet the same rows in another order: neither waits for the other.
+    const many = Array.from({ length: 500 }, (_, i) => ({ identity: `row ${i}`, digest: 'd' }));
+    await Promise.all([
+      seeBadRows(godwit.db, many, { jobId, runId: one }),
+      seeBadRows(godwit.db, many.toReversed(), { jobId, runId: one }),
+    ]);
+    await godwit.database.pool.query(
+      `UPDATE godwit.bad_rows SET last_at = now() - interval '8 days' WHERE job_id = $1`,
+      [jobId],
+    );
+    await forgetRuns(godwit.db, { days: 365 });
+    expect(await known()).toEqual([]);
   });
 
   test('rows without a key are known by their values, and two that are the same are two', async () => {
