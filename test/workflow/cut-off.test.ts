@@ -120,7 +120,7 @@ describe.skipIf(noTemporal)('the run workflow at its cut-off', () => {
 
   test('continue-as-new keeps the deadline, and a table that has continued hears of it', async () => {
     const short = Array.from({ length: 10 }, () => ({ chunks: 2 }));
-    await using it = await started([...short, { chunks: 3000, takes: 20 }], 12_000, { eventLimit: 50 });
+    await using it = await started([...short, { chunks: 3000, takes: 20 }], 14_000, { eventLimit: 30 });
     expect(await it.handle.result()).toMatchObject({ status: 'partial' });
     expect(it.statuses()).toEqual([...short.map(() => 'succeeded'), 'cut off']);
     const { client } = it.worker;
