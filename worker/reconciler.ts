@@ -45,7 +45,7 @@ const mostMs = 60_000;
 /** Any number, the same for every worker: who reconciles holds it. */
 const reconcilerLock = 7_013_280_118;
 /** Raised when the same row is said to Temporal in another way. */
-const translation = 1;
+const translation = 2;
 
 /** Rounds until it is disposed of: soon after a change, and now and then anyway, for what changed in Temporal. */
 export function startReconciler(of: Reconciling): AsyncDisposable {
@@ -238,8 +238,8 @@ function wantedOf(row: Schedule, timezone: string, queues: Queues): Wanted {
         workflowType: 'run',
         workflowId,
         taskQueue: queues.control,
+        // No summary: a sealed one `temporal schedule describe` cannot read, and then says nothing at all.
         args: [{ jobId, scheduleKey: key }],
-        staticSummary: `${job} by schedule`,
       },
       policies: { overlap: overlaps[options.overlap], catchupWindow: options.catchUp * 1000, pauseOnFailure: false },
       state: { paused, note: note ?? '' },

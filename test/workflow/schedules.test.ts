@@ -394,6 +394,7 @@ describe.skipIf(noServers)('schedules', () => {
     }, 60_000);
     expect(triggered.trigger).toBe('schedule');
     expect(await temporal('schedule', 'list')).toContain(handle.scheduleId);
+    expect(await temporal('schedule', 'describe', '--schedule-id', handle.scheduleId)).toContain(handle.scheduleId);
 
     // Run now: the tables of that key; never beside another one.
     const now = await godwit.request<RunView>('POST', '/api/jobs/often/schedules/main/trigger', { note: 'asked for' });
