@@ -4,7 +4,7 @@ import { createDatabase, through } from './addresses.ts';
 import type { Installation } from './installation.ts';
 import type { Place } from './kinds/kind.ts';
 import { postgresPlace } from './kinds/postgres.ts';
-import { type History, historyOf, query } from './oracle.ts';
+import { type History, historyOf, look, query } from './oracle.ts';
 import { rowsOfOrders } from './settings.ts';
 import { makeShop, type ShopTable, shop } from './shop.ts';
 
@@ -93,7 +93,7 @@ export const tell = (at: Installation, run: string, verb: string, body: unknown 
   request(at, 'POST', `/api/runs/${run}/${verb}`, body);
 
 export const runRow = async (at: Installation, id: string): Promise<RunRow> => {
-  const [row] = await query<RunRow>(
+  const [row] = await look<RunRow>(
     at.metadata.url,
     'SELECT id, number, status, failure FROM godwit.runs WHERE id = $1',
     [id],
@@ -102,7 +102,7 @@ export const runRow = async (at: Installation, id: string): Promise<RunRow> => {
   return row;
 };
 export const runTables = (at: Installation, id: string): Promise<RunTable[]> =>
-  query(
+  look(
     at.metadata.url,
     `SELECT ordinal, target, source_name, target_name, status, consistency, snapshot, lane, failure, notes, chunks_done,
       chunks_total FROM godwit.run_tables WHERE run_id = $1 ORDER BY ordinal`,

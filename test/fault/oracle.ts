@@ -28,6 +28,37 @@ export async function query<Row = Record<string, unknown>>(
   }
 }
 
+const looking = new Map<string, Promise<pg.Client>>();
+
+/**
+ * What is asked again and again, dozens of times a second: over one connection, since a login costs more than the answer.
+ * When the server was away meanwhile another connection is tried, once.
+ */
+export async function look<Row = Record<string, unknown>>(
+  url: string,
+  sql: string,
+  values: unknown[] = [],
+): Promise<Row[]> {
+  const kept = looking.get(url);
+  const one = kept ?? connected(url);
+  looking.set(url, one);
+  try {
+    return (await (await one).query(sql, values)).rows as Row[];
+  } catch (error) {
+    if (looking.get(url) === one) looking.delete(url);
+    one.then((client) => client.end()).catch(() => {});
+    if (kept) return await look<Row>(url, sql, values);
+    throw error;
+  }
+}
+
+async function connected(url: string): Promise<pg.Client> {
+  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 10_000 });
+  client.on('error', () => {});
+  await client.connect();
+  return client;
+}
+
 type Pair = { key: string; hash: string };
 const pairs = (table: ShopTable, place: string) =>
   `SELECT ${keyText(table)} AS key, ${digest(table)} AS hash FROM ${place}.${table.name}`;
@@ -143,7 +174,7 @@ export function copySnapshots(metadata: string, source: string, runId: string): 
 
   async function watch(): Promise<void> {
     while (!stopped) {
-      const found = await query<{ generation: number; token: string }>(
+      const found = await look<{ generation: number; token: string }>(
         metadata,
         'SELECT generation, token FROM godwit.snapshots WHERE run_id = $1 AND lost_at IS NULL',
         [runId],
