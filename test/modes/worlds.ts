@@ -46,6 +46,9 @@ export const servers: Readonly<Record<TargetWord, readonly ServerName[]>> = {
   files: [],
 };
 
+/** So many at once, and the source's statistics are made to know of them: a table is cut into chunks by these. */
+const many = 1000;
+
 const iso = (at: number): string => new Date(at).toISOString();
 const byId = (items: readonly Item[]): Items => new Map(items.map((item) => [item.id, item]));
 
@@ -64,6 +67,7 @@ export const sources: Readonly<Record<SourceWord, () => Promise<Source>>> = {
           database.url,
           `INSERT INTO item SELECT * FROM ${rows} ON CONFLICT (id) DO UPDATE SET name = excluded.name, at = excluded.at`,
         );
+        if (items.length >= many) await query(database.url, 'ANALYZE item');
       },
       async remove(ids) {
         await query(database.url, `DELETE FROM item WHERE id IN (${ids.join(', ')})`);
@@ -105,7 +109,7 @@ async function mysqlSource(kind: MysqlKind): Promise<Source> {
   const database = await createMysqlDatabase(kind);
   const connection = await mysql.createConnection({ uri: database.url, timezone: 'Z' });
   await connection.query("SET time_zone = '+00:00'");
-  await connection.query('CREATE TABLE item (id bigint PRIMARY KEY, name varchar(200), at datetime(3), KEY (at))');
+  await connection.query('CREATE TABLE item (id bigint PRIMARY KEY, name varchar(1000), at datetime(3), KEY (at))');
   return {
     settings: { source_type: kind, url: database.url },
     entry: { table_name: `${database.name}.item`, bookmark: 'at' },
@@ -116,6 +120,7 @@ async function mysqlSource(kind: MysqlKind): Promise<Source> {
         at === null ? null : iso(at).replace('T', ' ').slice(0, 23),
       ]);
       await connection.query('REPLACE INTO item (id, name, at) VALUES ?', [rows]);
+      if (items.length >= many) await connection.query('ANALYZE TABLE item');
     },
     async remove(ids) {
       await connection.query('DELETE FROM item WHERE id IN (?)', [ids]);

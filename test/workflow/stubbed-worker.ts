@@ -21,7 +21,7 @@ export const quietRuntime = () => {
 };
 
 /** Workers for all three queues with the activities handed in, on queues of their own. */
-export async function startStubbed(address: string, activities: Activities) {
+export async function startStubbed(address: string, activities: Activities, slots = 8) {
   quietRuntime();
   const prefix = `t-${crypto.randomUUID().slice(0, 8)}`;
   const queues = queuesOf(prefix);
@@ -34,7 +34,7 @@ export async function startStubbed(address: string, activities: Activities) {
   };
   const workers = [
     await Worker.create({ ...common, taskQueue: queues.control, workflowBundle: await testBundle() }),
-    await Worker.create({ ...common, taskQueue: queues.data, maxConcurrentActivityTaskExecutions: 8 }),
+    await Worker.create({ ...common, taskQueue: queues.data, maxConcurrentActivityTaskExecutions: slots }),
     await Worker.create({ ...common, taskQueue: queues.hold }),
   ];
   const running = Promise.all(workers.map((worker) => worker.run()));
