@@ -12,7 +12,7 @@ export type Writer = AsyncDisposable & {
 export type Writing = { transaction(): Promise<void>; close(): Promise<void> };
 
 /** Transaction after transaction; goes on after the server was restarted or its connection ended. */
-export function writing(open: () => Promise<Writing>, pauseMs = 8): Writer {
+export function writing(open: () => Promise<Writing>, pauseMs = 20): Writer {
   let stopped = false;
   let committed = 0;
   const working = work();
