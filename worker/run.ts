@@ -101,6 +101,8 @@ export async function startWorker(config: Config, wishes: WorkerWishes = {}): Pr
       maxConcurrentWorkflowTaskExecutions: 8,
       maxConcurrentWorkflowTaskPolls: 4,
       maxCachedWorkflows: 100,
+      // What a killed worker had in its cache goes to another one after so long.
+      stickyQueueScheduleToStartTimeout: '5s',
     }),
     Worker.create({
       ...common,
