@@ -1,4 +1,5 @@
 import { basename, extname } from 'node:path';
+import { z } from 'zod';
 import type { Misfit, Partition, Predicate } from '../connectors/contract.ts';
 import { ownDatabase, schemaDefault } from './defaults.ts';
 import type { JobDocument, TableEntry, TargetUse } from './document.ts';
@@ -28,6 +29,11 @@ export type ParsedMapping = {
 
 export type ParseOptions = { readonly format?: 'yaml' | 'json'; readonly file?: string };
 
+const mappingTimes = z.object({
+  cron: mappingSchema.shape.cron.catch(undefined),
+  interval: mappingSchema.shape.interval.catch(undefined),
+});
+
 /** Throws MAPPING_INVALID (a MappingError) with everything wrong at once. Never quotes a value of a secret setting. */
 export function parseMapping(input: string | object, { file }: ParseOptions = {}): ParsedMapping {
   const { value, locate } =
@@ -41,7 +47,8 @@ export function parseMapping(input: string | object, { file }: ParseOptions = {}
   }
   const job = name ?? 'job';
   const timezone = top?.timezone;
-  const whole = saidAt(top ?? {}, { at: [], found, timezone });
+  // Looked at beside a mistake elsewhere, too.
+  const whole = saidAt(top ?? mappingTimes.safeParse(keys).data ?? {}, { at: [], found, timezone });
 
   const source = readSourcePlace(keys.source, job, found);
   const targets = readDestinations(keys.destination, job, found);

@@ -334,6 +334,11 @@ tables:
     ['a wrong schedule', mapping({}, { cron: '* * * * 9' }), /tables\[0\]\.cron: The field day_of_week has "9"/],
     ['a wrong schedule for all', mapping({ cron: '0 25 * * *' }), /^cron: The field hour has "25"/],
     [
+      'a wrong schedule beside a wrong zone',
+      mapping({ cron: '0 25 * * *', timezone: 'Mars/X' }),
+      /cron: The field hour has "25"/,
+    ],
+    [
       'a source type of later',
       mapping({ source: { source_type: 'kafka', kafka_server: 'x' } }),
       'source.source_type: "kafka" comes in a later version of Godwit; this one has pgsql',
