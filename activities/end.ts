@@ -84,13 +84,18 @@ export async function end(deps: Deps, args: EndArgs): Promise<Ended> {
   const told = ended.status === 'failed' || ended.code === 'CUT_OFF';
   const failure = told ? storedFailure(knownCode(ended.code, ended.message)) : null;
   await db.transaction(async (tx) => {
+    const here = and(eq(runs.id, args.runId), eq(runs.epoch, args.epoch));
+    const [before] = await tx.select({ endedAt: runs.endedAt }).from(runs).where(here).for('update');
+    const again = before?.endedAt ?? undefined;
+    const endedAt = again ?? new Date();
     await tx
       .update(runs)
-      .set({ status: ended.status satisfies RunStatus, failure, endedAt: new Date() })
-      .where(and(eq(runs.id, args.runId), eq(runs.epoch, args.epoch)));
+      .set({ status: ended.status satisfies RunStatus, failure, endedAt })
+      .where(here);
     await forgetEarlier(tx, args.runId);
     await tellEnd(tx as typeof db, deps, { ...run, status: ended.status });
     await tx.delete(leases).where(and(eq(leases.jobId, run.jobId), eq(leases.runId, args.runId)));
+    if (again) return;
     const level = ended.status === 'succeeded' ? 'info' : ended.status === 'failed' ? 'error' : 'warn';
     await note(tx as typeof db, {
       runId: args.runId,

@@ -135,12 +135,13 @@ function existingRows(work: Work, row: TableRow, later: boolean): Increment['exi
 
 /** Rows go one by one into a table that stays, whatever mode filled it. */
 function workOf({ state: _state, ...planned }: Work, target: Target, existing: Increment['existing']): Work {
-  if (planned.key.length === 0 && !target.appends) {
-    const table = `${planned.source.name.schema}.${planned.source.name.name}`;
-    const message = `${table} has no key: whether a row is there already cannot be told. Run its job again.`;
-    throw new GodwitError('MODE_REFUSED', message, { table, target: planned.target });
-  }
-  const inPlace = planned.mode === 'replace' || (planned.mode === 'dumping' && !target.appends);
+  const table = `${planned.source.name.schema}.${planned.source.name.name}`;
+  const refused = (why: string) => {
+    throw new GodwitError('MODE_REFUSED', `${table} ${why}. Run its job again.`, { table, target: planned.target });
+  };
+  const inPlace = planned.mode === 'replace' || planned.mode === 'dumping';
+  if (inPlace && target.appends) refused('is copied whole into files, to which no row is added afterwards');
+  if (planned.key.length === 0) refused('has no key: whether a row is there already cannot be told');
   return {
     ...planned,
     ...(inPlace ? { mode: 'syncing' as const } : {}),

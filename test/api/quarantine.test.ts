@@ -361,6 +361,27 @@ describe.skipIf((await missing('postgres')) || (await missing('temporal')))('row
     expect(await run('lake')).toMatchObject({ status: 'succeeded' });
   });
 
+  test('do not go into files that are a whole copy: run again', async () => {
+    await sql(
+      shop.url,
+      `CREATE TABLE entire (id int PRIMARY KEY, at timestamptz); INSERT INTO entire VALUES (1, 'infinity')`,
+    );
+    const mapping = (mode: string, misfit: string) => ({
+      name: `entire_${mode}`,
+      source: 'shop',
+      destination: { lake: { destination_type: 'files', path: join(godwit.home, mode), schema: 's' } },
+      tables: [{ table_name: 'public.entire', mode, on_misfit: misfit, max_quarantined: 1 }],
+    });
+    for (const mode of ['replace', 'dumping']) {
+      await ask('POST', '/api/jobs', mapping(mode, 'quarantine'));
+      const { id } = await run(`entire_${mode}`);
+      await ask('POST', '/api/jobs', mapping(mode, 'null'));
+      const refused = await ask<Problem>('POST', `/api/runs/${id}/quarantine/replay`, {});
+      expect([refused.status, refused.body.code], mode).toEqual([422, 'MODE_REFUSED']);
+      expect(refused.body.detail).toMatch(/copied whole into files.* Run its job again/);
+    }
+  });
+
   const mendedMapping = async (name: string, type: string, settings: object) => {
     await ask('POST', '/api/targets', { name, type, settings });
     await sql(

@@ -1,9 +1,9 @@
 import type { ApplicationFailure } from '@temporalio/common';
 import { MockActivityEnvironment } from '@temporalio/testing';
-import { eq } from 'drizzle-orm';
+import { and, eq } from 'drizzle-orm';
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { Activities, RunRef } from '../../activities/contract.ts';
-import { chunks, leases, runs, runTables, snapshots } from '../../db/schema.ts';
+import { chunks, events, leases, runs, runTables, snapshots } from '../../db/schema.ts';
 import { createDatabase, missing } from '../servers/shared.ts';
 import { install, query } from './installation.ts';
 import { quiet } from './stubbed-worker.ts';
@@ -190,6 +190,13 @@ describe.skipIf(noServers)('activities, one at a time', () => {
     expect(await holding).toBeUndefined();
     expect(await godwit.db.select().from(leases)).toEqual([]);
     expect(await query(target.url, 'SELECT count(*)::int AS n FROM copy.big')).toEqual([{ n: 30000 }]);
+    // The worker may have died before it answered: the same is told again, and nothing is written twice.
+    const ends = () => godwit.db.select({ at: runs.endedAt }).from(runs).where(eq(runs.id, ref.runId));
+    const told = () => godwit.db.$count(events, and(eq(events.runId, ref.runId), eq(events.kind, 'run.succeeded')));
+    const [at, times] = [await ends(), await told()];
+    expect(await call(bench, 'end', { ...ref, canceled: false })).toMatchObject({ status: 'succeeded' });
+    expect([await ends(), await told()]).toEqual([at, times]);
+    expect(times).toBe(1);
   });
 
   test('a lease whose workflow is gone is taken over: the epoch goes up', async () => {
