@@ -108,6 +108,8 @@ export function keyRangeCondition(columns: readonly KeyColumn[], { after, upto, 
     return row(columns.map((column, i) => keyLiteral(column, key[i] as string)));
   };
   const part = only && partOf(columns)?.sql;
+  // Never all keys of one side against some of the other: what only the one gave would be taken for vanished.
+  if (only && !part) throw new GodwitError('INTERNAL', 'Parts of a digest were asked of a key that has none.');
   const conditions = [
     after && `${left} > ${right(after)}`,
     upto && `${left} <= ${right(upto)}`,

@@ -10,6 +10,7 @@ import type { Counts, Increment } from '../../contract.ts';
 import { behindName, bson, int32, long, longIsSafe, longNumber, sizeOf } from '../bson.ts';
 import { rawBatches } from '../raw.ts';
 import { exact } from '../session.ts';
+import { briefly } from './briefly.ts';
 import { makeCollection } from './collections.ts';
 import { deleteStatement } from './delete-keys.ts';
 import { type Group, idAt } from './documents.ts';
@@ -69,12 +70,7 @@ export class Differ<G extends Group = Group> implements Sender<G> {
 
   /** Waits, not for long, until nothing is under way. */
   async settle(): Promise<void> {
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, 10_000);
-    });
-    await Promise.race([Promise.allSettled([this.#under]), late]);
-    clearTimeout(timer);
+    await briefly(this.#under);
   }
 
   async #take(group: G, last = false): Promise<Sent<G>> {
